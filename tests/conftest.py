@@ -22,7 +22,7 @@ def repository():
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory):
-    from tfmmcl.cohorts.synthetic import SyntheticCohort, SyntheticSettings
+    from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort, SyntheticSettings
     from tfmmcl.records.writer import write_dataset
 
     settings = SyntheticSettings(

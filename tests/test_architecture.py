@@ -18,6 +18,7 @@ ORDER = [
     "objectives",
     "training",
     "export",
+    "benchmarks",
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -47,7 +48,7 @@ def test_no_import_points_up(path):
 
 @pytest.mark.parametrize("folder", ["cohorts", "records", "models", "objectives"])
 def test_no_tensorflow_in(folder):
-    for path in (PACKAGE / folder).glob("*.py"):
+    for path in (PACKAGE / folder).rglob("*.py"):
         assert "tensorflow" not in {name.split(".")[0] for name in imports(path)}, path
 
 

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from tfmmcl.cohorts.synthetic import SyntheticSettings
+from tfmmcl.cohorts.synthetic.cohort import SyntheticSettings
 from tfmmcl.config import Settings, dump, load, read_yaml, validate
 from tfmmcl.errors import InputError
 from tfmmcl.settings import PretrainSettings

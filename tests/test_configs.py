@@ -10,16 +10,16 @@ from tfmmcl.pipeline.shapes import segment_samples
 from tfmmcl.settings import PretrainSettings
 
 
-@pytest.mark.parametrize("name", ["demo", "paper", "challenge2015"])
+@pytest.mark.parametrize("name", ["demo", "paper", "challenge2015", "challenge2012", "bidmc"])
 def test_run_settings_load(repository, name):
     settings = load(repository / "configs" / f"{name}.yaml", PretrainSettings)
     if settings.data.cohort:
         assert (repository / "configs" / settings.data.cohort).is_file()
 
 
-@pytest.mark.parametrize("name", ["demo", "paper_synthetic", "challenge2015"])
-def test_cohort_files_load(repository, name):
-    assert load_cohort(repository / "configs" / "cohorts" / f"{name}.yaml").name == name
+def test_cohort_files_load(repository):
+    for path in (repository / "configs" / "cohorts").glob("*.yaml"):
+        assert load_cohort(path).name == {"template": "my_hospital"}.get(path.stem, path.stem)
 
 
 def test_every_file_opens_with_the_command_that_uses_it(repository):

@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -155,11 +155,12 @@ def _explain(error: ValidationError, schema: type[BaseModel]) -> tuple[str, str]
     """Returns the first wrong key, dotted, and what is wrong with it."""
     # An unknown key first: it may be a missing one, misspelt.
     first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(_follow(schema, first["loc"])[1])
     if first["type"] == "extra_forbidden":
-        known = _known_keys(schema, first["loc"][:-1])
-        hint = nearest(str(first["loc"][-1]), known)
-        return key, f"unknown key {key!r}{hint or '; expected one of: ' + ', '.join(known) + '.'}"
+        known = _follow(schema, first["loc"][:-1])[0]
+        names = list(dict.fromkeys(name for candidate in known for name in candidate.model_fields))
+        hint = nearest(str(first["loc"][-1]), names)
+        return key, f"unknown key {key!r}{hint or '; expected one of: ' + ', '.join(names) + '.'}"
     if first["type"] == "missing":
         return key, f"key {key!r} is missing."
     message = " ".join(first["msg"].split()).removeprefix("Value error, ").rstrip(".")
@@ -169,16 +170,27 @@ def _explain(error: ValidationError, schema: type[BaseModel]) -> tuple[str, str]
     return key, f"key {key!r}: found {_short.repr(first['input'])}, {message}." if key else f"{message}."
 
 
-def _known_keys(schema: type[BaseModel], location: tuple) -> list[str]:
-    """Returns the keys allowed at `location`, following nested settings and unions by their tag."""
-    schemas: list[type[BaseModel]] = [schema]
+def _follow(schema: type[BaseModel], location: Sequence[str | int]) -> tuple[list[type[BaseModel]], list[str]]:
+    """Returns the settings that may stand at an error's location, and its keys without the tags of unions."""
+    schemas, path = [schema], []
     for part in location:
-        found = []
-        for candidate in schemas:
-            if part in candidate.model_fields:
-                found.extend(_models_in(candidate.model_fields[part].annotation))
-        schemas = found or schemas  # a list index or a union's tag leaves the candidates as they are
-    return [name for candidate in schemas for name in candidate.model_fields]
+        tagged = [candidate for candidate in schemas if _has_tag(candidate, part)]
+        if len(schemas) > 1 and tagged:  # a union's tag chooses among the candidates
+            schemas = tagged
+            continue
+        path.append(str(part))
+        fields = [candidate.model_fields[part] for candidate in schemas if part in candidate.model_fields]
+        # An index into a list leaves the candidates as they are.
+        schemas = [model for item in fields for model in _models_in(item.annotation)] or schemas
+    return schemas, path
+
+
+def _has_tag(schema: type[BaseModel], tag: str | int) -> bool:
+    """Returns whether one of the settings' fields can only be `tag`."""
+    return any(
+        get_origin(item.annotation) is Literal and tag in get_args(item.annotation)
+        for item in schema.model_fields.values()
+    )
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tfmmcl.cohorts.synthetic import SyntheticCohort, SyntheticSettings
+from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort, SyntheticSettings
 from tfmmcl.cohorts.trajectory import Feature, Spec
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.statistics import Statistics
@@ -118,8 +118,12 @@ def tampered(cohort):
 
     class Tampered:
         spec = cohort.spec
-        sources = cohort.sources
+        stage = cohort.stage
         patients = cohort.patients
+        given_splits = cohort.given_splits
+        sources = cohort.sources
+        resume_token = cohort.resume_token
+        notes = cohort.notes
 
         def __init__(self, patients):
             self.touched = set(patients)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfmmcl.cohorts.settings import SplitSettings
 from tfmmcl.cohorts.splits import split_of
-from tfmmcl.cohorts.synthetic import SyntheticCohort
+from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort
 from tfmmcl.config import validate
 from tfmmcl.errors import InputError
 from tfmmcl.pipeline.batches import Batches

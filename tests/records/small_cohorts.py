@@ -1,5 +1,6 @@
 """Cohorts small enough to read at a glance; importable, so that spawned preparation workers can unpickle them."""
 
+import errno
 import os
 import signal
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfmmcl.cohorts.settings import CohortSettings
-from tfmmcl.cohorts.trajectory import Excluded, Feature, Spec, Task, Trajectory
+from tfmmcl.cohorts.trajectory import Excluded, Feature, Seen, Spec, Task, Trajectory
+from tfmmcl.errors import InputError
 
 
 def make_spec(windows=2, samples=5, leads=("II", "V1"), structured=3, statics=2, tasks=("mpap",), scale=0.001):
@@ -43,25 +45,52 @@ SPEC = make_spec()
 
 @dataclass
 class TinyCohort:
-    """Patient number i has 1 + i mod 3 trajectories; `fault` says what happens at the patient `at`."""
+    """Patient number i has 1 + i mod 3 trajectories; `fault` says what happens at the patient `at`.
+
+    What is staged is the version of the source, which may be read from nowhere else.
+    """
 
     ids: tuple = tuple(f"patient{i}" for i in range(12))
     at: str = ""
     fault: str = ""
     spec: Spec = SPEC
+    source: str = "0" * 64
+    token: str = ""
+
+    def stage(self, folder):
+        for path in folder.glob("token"):
+            assert path.read_text() == self.token, "what was staged with another key is still there"
+        (folder / "token").write_text(self.token)
+        self.staged = folder / "source"
+        if not self.staged.exists():
+            self.staged.write_text(self.source)
+            if self.fault == "interrupted staging":
+                raise KeyboardInterrupt
 
     def patients(self):
+        assert self.staged.read_text() == self.source
         return list(self.ids)
 
+    def given_splits(self):
+        return None
+
     def sources(self):
-        return {"raw.csv": "0" * 64}
+        return {"raw.csv": self.source}
+
+    def resume_token(self):
+        return self.token
+
+    def notes(self):
+        return ["a note"]
 
     def trajectories(self, patient):
+        assert self.staged.read_text() == self.source
         number = self.ids.index(patient)
+        yield Seen("anchors", 1 + number % 3)
         for index in range(1 + number % 3):
             made = make_trajectory(self.spec, patient, f"{patient}/{index}", seed=10 * number + index)
             if patient == self.at and self.fault == "excluded":
-                yield Excluded(made.name, "it is too short")
+                yield Excluded("anchors", "it is too short", f"{made.name} has one")
                 continue
             yield made
             if patient == self.at and self.fault:
@@ -70,6 +99,10 @@ class TinyCohort:
     def _fail(self):
         if self.fault == "error":
             raise RuntimeError("the disk melted")
+        if self.fault == "bad data":
+            raise InputError("raw.csv: line 3 is odd.")
+        if self.fault == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self.fault == "interrupt":
             raise KeyboardInterrupt
         if self.fault == "killed":

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -118,8 +119,35 @@ def test_the_fingerprint_follows_the_records_and_not_the_place(small_data, copie
     assert DataSet.open(copied.path).fingerprint != small_data.fingerprint
 
 
-def test_the_summary_gives_counts_prevalences_and_what_was_left_out(copied):
-    change(copied, lambda tree: tree["provenance"].update(excluded={"a103l": "it is too short"}))
+FLOW = [
+    {"level": "patients", "seen": 1234, "lost": {"no stay": 12}},
+    {"level": "anchors", "seen": 20, "lost": {"it is too short": 7}},
+    {"level": "trajectories", "seen": 13, "lost": {}},
+]
+
+
+def test_the_summary_gives_the_flow_and_only_a_new_data_set_gives_examples(copied):
+    change(copied, lambda tree: tree["provenance"].update(flow=FLOW, notes=["age: 3 values are 90+"]))
+    data = DataSet.open(copied.path)
+    lines = ["1,234 patients", "   12   lost: no stay", "   20 anchors", "    7   lost: it is too short"]
+    tail = ["   13 trajectories", "note: age: 3 values are 90+"]
+    assert summarise(data).splitlines()[-6:] == [*lines, *tail]
+    data = dataclasses.replace(data, examples={"it is too short": ["a103l", "line\nbreak", "\ud800"]})
+    examples = [f"          such as {shown}" for shown in ("a103l", r"line\nbreak", r"\ud800")]
+    assert summarise(data).splitlines()[-9:] == [*lines, *examples, *tail]
+
+
+def test_a_data_set_of_an_earlier_version_opens(copied):
+    def as_before(tree):
+        del tree["provenance"]["flow"], tree["provenance"]["notes"]
+        tree["provenance"]["excluded"] = {"a103l": "it is too short"}
+
+    change(copied, as_before)
+    assert DataSet.open(copied.path).manifest.provenance.flow == []
+    assert "train: " in summarise(DataSet.open(copied.path))
+
+
+def test_the_summary_gives_counts_and_prevalences(copied):
     data = DataSet.open(copied.path)
     text = summarise(data)
     count = data.manifest.splits["train"]
@@ -128,4 +156,3 @@ def test_the_summary_gives_counts_prevalences_and_what_was_left_out(copied):
     assert line in text
     assert f"mortality_24h {label.positive}/{label.labelled}" in text
     assert "2 leads (II, V1) at 100 Hz" in text
-    assert "left out a103l: it is too short" in text

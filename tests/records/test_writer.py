@@ -10,12 +10,14 @@ from small_cohorts import TinyCohort, make_settings, make_spec
 
 import tfmmcl
 from tfmmcl.cohorts.splits import SPLITS, split_of
-from tfmmcl.cohorts.synthetic import SyntheticCohort, SyntheticSettings
+from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort, SyntheticSettings
 from tfmmcl.cohorts.trajectory import Trajectory
 from tfmmcl.errors import InputError
 from tfmmcl.records.framing import read_records
+from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.schema import decode, encode
 from tfmmcl.records.statistics import Accumulator
+from tfmmcl.records.summary import summarise
 from tfmmcl.records.verify import read_trajectories, verify
 from tfmmcl.records.writer import write_dataset
 
@@ -102,7 +104,12 @@ def test_the_manifest_says_what_the_data_is_and_where_it_came_from(out):
     assert manifest["provenance"] == {
         "cohort": make_settings(split={"seed": 7}).model_dump(mode="json"),
         "sources": {"raw.csv": "0" * 64},
-        "excluded": {},
+        "flow": [
+            {"level": "patients", "seen": 12, "lost": {}},
+            {"level": "anchors", "seen": 24, "lost": {}},
+            {"level": "trajectories", "seen": 24, "lost": {}},
+        ],
+        "notes": ["a note"],
         "tfmmcl": tfmmcl.__version__,
     }
 
@@ -116,10 +123,12 @@ def test_files_are_named_by_split_and_number_and_nothing_else_is_written(out, tm
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_every_trajectory_is_written_once_to_its_patients_split(out):
+def test_every_trajectory_is_written_once_to_its_patients_split(out, tmp_path):
     cohort = TinyCohort()
     data = write(cohort, out, split={"seed": 3})
-    expected = {t.name: encode(t, cohort.spec) for p in cohort.patients() for t in cohort.trajectories(p)}
+    cohort.stage(tmp_path)
+    items = [item for patient in cohort.patients() for item in cohort.trajectories(patient)]
+    expected = {item.name: encode(item, cohort.spec) for item in items if isinstance(item, Trajectory)}
     found = {}
     for split in SPLITS:
         for trajectory in read_trajectories(data, split):
@@ -151,19 +160,25 @@ def test_any_id_is_written_and_read_back(out):
     assert verify(data) == []
 
 
-def test_left_out_records_are_listed_and_their_patient_is_not_counted(out):
-    whole = TinyCohort()
+def test_what_is_lost_is_counted_and_its_patient_is_not(out):
     data = write(TinyCohort(at="patient1", fault="excluded"), out)
-    assert data.manifest.provenance.excluded == dict.fromkeys(("patient1/0", "patient1/1"), "it is too short")
+    assert [level.model_dump() for level in data.manifest.provenance.flow] == [
+        {"level": "patients", "seen": 12, "lost": {}},
+        {"level": "anchors", "seen": 24, "lost": {"it is too short": 2}},
+        {"level": "trajectories", "seen": 22, "lost": {}},
+    ]
     splits = data.manifest.splits.values()
-    assert sum(count.patients for count in splits) == len(whole.patients()) - 1
+    assert sum(count.patients for count in splits) == 12 - 1
     assert sum(count.trajectories for count in splits) == 24 - 2
     assert verify(data) == []
 
 
-def test_left_out_records_with_any_name_are_listed(out):
+def test_details_of_what_is_lost_are_for_the_terminal_alone(out):
     data = write(TinyCohort(ids=SURROGATES, at="\ud800", fault="excluded"), out, split={"test": 0, "validation": 0})
-    assert list(data.manifest.provenance.excluded.values()) == ["it is too short"]
+    assert data.examples == {"it is too short": ["\ud800/0 has one"]}
+    assert r"such as \ud800/0 has one" in summarise(data)
+    assert not any(b"has one" in content for content in files(out).values())
+    assert DataSet.open(out).examples == {}
 
 
 def test_a_cohort_without_leads_is_written_and_verified(out):
@@ -189,7 +204,7 @@ def test_an_empty_training_split_is_one_sentence(out, workers):
 
 @pytest.mark.usefixtures("nothing_left")
 def test_an_empty_training_split_says_why_a_record_was_left_out(out):
-    with pytest.raises(InputError, match="training split; a/0 was left out because it is too short"):
+    with pytest.raises(InputError, match=r"in its training split \(most often lost: it is too short\)\.$"):
         write(TinyCohort(ids=("a",), at="a", fault="excluded"), out, split={"test": 0, "validation": 0})
 
 
@@ -200,17 +215,11 @@ def test_a_cohort_without_patients_is_one_sentence(out):
 
 
 @pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize(("fault", "error"), [("error", RuntimeError), ("interrupt", KeyboardInterrupt)])
-def test_what_stops_it_midway_leaves_nothing_behind(out, workers, fault, error):
-    with pytest.raises(error):
-        write(TinyCohort(at="patient7", fault=fault), out, workers)
-
-
-@pytest.mark.usefixtures("nothing_left")
-def test_a_worker_that_is_killed_is_one_sentence_and_leaves_nothing_behind(out):
-    with pytest.raises(InputError, match=r"a preparation worker was killed \(out of memory\?\)"):
-        write(TinyCohort(at="patient7", fault="killed"), out, workers=2)
+def test_bad_data_before_any_shard_is_finished_leaves_nothing_behind(out):
+    with pytest.raises(InputError, match="line 3 is odd"):
+        write(
+            TinyCohort(at="patient7", fault="bad data"), out, patients_per_shard=12, split={"test": 0, "validation": 0}
+        )
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -247,7 +256,7 @@ def test_a_data_set_is_as_readable_as_other_folders(out, tmp_path):
 
 PEAK = """
 import resource, sys
-from tfmmcl.cohorts.synthetic import SyntheticCohort, SyntheticSettings
+from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort, SyntheticSettings
 from tfmmcl.records.writer import write_dataset
 settings = SyntheticSettings(name="m", patients=int(sys.argv[1]), trajectories_per_patient=4, windows=8,
                              window_seconds=10, sampling_rate_hz=100, leads=("II", "V1"))

@@ -35,7 +35,7 @@ def test_real_ecgs_train_with_a_falling_loss(repository, tmp_path, precision):
         pytest.skip(f"the Challenge 2015 records are not in {records}")
     cohort = repository / "configs/cohorts/challenge2015.yaml"
     said = run(repository, tmp_path, "prepare", "--cohort", cohort, "--root", records, "--out", "data")
-    assert "left out" not in said
+    assert "lost:" not in said
     assert "verified" in run(repository, tmp_path, "verify", "data")
     config = repository / "configs/challenge2015.yaml"
     run(

@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 
-from tfmmcl.cohorts.synthetic import SyntheticCohort, SyntheticSettings
+from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort, SyntheticSettings
 from tfmmcl.records.writer import write_dataset
 
 COHORT = {

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfmmcl.cohorts.challenge2015 import Challenge2015Cohort, Challenge2015Settings
+from tfmmcl.cohorts.identity import load_key
+from tfmmcl.cohorts.recorded.settings import RecordedSettings
 from tfmmcl.cohorts.settings import CohortSettings
-from tfmmcl.cohorts.synthetic import SyntheticCohort, SyntheticSettings
+from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort, SyntheticSettings
 from tfmmcl.cohorts.trajectory import Cohort
 from tfmmcl.config import read_yaml, validate
 from tfmmcl.errors import InputError, nearest
 
-_SCHEMAS: dict[str, type[CohortSettings]] = {"synthetic": SyntheticSettings, "challenge2015": Challenge2015Settings}
+_SCHEMAS: dict[str, type[CohortSettings]] = {"synthetic": SyntheticSettings, "recorded": RecordedSettings}
 
 
 def load_cohort(path: str | Path) -> CohortSettings:
@@ -28,22 +29,25 @@ def load_cohort(path: str | Path) -> CohortSettings:
     return validate(tree, _SCHEMAS[source], str(path))
 
 
-def make_cohort(settings: CohortSettings, root: str | Path | None = None) -> Cohort:
+def make_cohort(settings: CohortSettings, root: str | Path | None = None, id_key: str | Path | None = None) -> Cohort:
     """Returns the cohort that the settings describe.
 
     Args:
         settings: What `load_cohort` returned.
-        root: The folder with the raw data. Default None: the cohort is generated.
+        root: The folder or archive with the raw data. Default None: the cohort is generated.
+        id_key: File with the key that ids are hashed with. Default None: see `identity.load_key`.
 
     Raises:
-        InputError: If there is no root for a cohort that reads one, or one for a cohort that reads none.
+        InputError: If there is no root for a cohort that reads one, or one for a cohort that reads none, or no key.
     """
     if isinstance(settings, SyntheticSettings):
         if root is not None:
             raise InputError(f"--root {root}: cohort '{settings.name}' is generated and reads no raw data.")
         return SyntheticCohort(settings)
-    if isinstance(settings, Challenge2015Settings):
+    if isinstance(settings, RecordedSettings):
         if root is None:
             raise InputError(f"cohort '{settings.name}' needs --root, the folder with its raw data.")
-        return Challenge2015Cohort(settings, Path(root))
+        from tfmmcl.cohorts.recorded.cohort import RecordedCohort  # polars takes a while to import
+
+        return RecordedCohort(settings, root, load_key(id_key)[0])
     raise TypeError(f"no cohort for {type(settings).__name__}")

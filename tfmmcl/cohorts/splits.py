@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from tfmmcl.cohorts.settings import SplitSettings
@@ -35,9 +35,17 @@ def split_of(patient: str, settings: SplitSettings) -> Split:
     return "train"
 
 
-def assign(patients: Iterable[str], settings: SplitSettings) -> dict[Split, list[str]]:
-    """Groups patients by split, in each split ordered by their hash, so that shards mix admission order."""
+def assign(
+    patients: Iterable[str], settings: SplitSettings, given: Mapping[str, Split] | None = None
+) -> dict[Split, list[str]]:
+    """Groups patients by split, in each split ordered by their hash, so that shards mix admission order.
+
+    Args:
+        patients: Their ids.
+        settings: The split's settings.
+        given: Patient → split, where a table decides. Default None: hashing does.
+    """
     groups: dict[Split, list[str]] = {split: [] for split in SPLITS}
     for patient in sorted(set(patients), key=lambda patient: (position(patient, settings.seed), patient)):
-        groups[split_of(patient, settings)].append(patient)
+        groups[split_of(patient, settings) if given is None else given[patient]].append(patient)
     return groups

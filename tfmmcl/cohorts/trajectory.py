@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tfmmcl.errors import InputError
+
+if TYPE_CHECKING:
+    from tfmmcl.cohorts.splits import Split
 
 MAXIMUM_SAMPLES = 10_000_000
 """Samples in a window beyond which a spec is a mistake: an hour at 2,500 Hz is 9 million."""
@@ -121,12 +125,30 @@ class Trajectory:
             )
 
 
+Level = Literal["patients", "stays", "records", "anchors"]
+
+
 @dataclass(frozen=True)
 class Excluded:
-    """A record that became no trajectory, and why."""
+    """Something that became no trajectory, and why.
 
-    name: str
+    Attributes:
+        level: What it is one of.
+        reason: One of a handful of sentences, without ids or dates: it is counted, and written to the manifest.
+        detail: Which one it is and what was found. It may name files and ids, and so is only shown on the terminal.
+    """
+
+    level: Level
     reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How many stays, records or anchors of a patient were looked at, those excluded later among them."""
+
+    level: Level
+    count: int
 
 
 class Cohort(Protocol):
@@ -134,14 +156,42 @@ class Cohort(Protocol):
 
     spec: Spec
 
+    def stage(self, folder: Path) -> None:
+        """Readies the sources for reading by patient; called before any other method but `resume_token`.
+
+        It is called a second time, with the folder emptied, where the sources turn out not to be those of the
+        preparation that is being continued.
+
+        Args:
+            folder: A folder for whatever that needs, which workers see too and which is removed in the end. What an
+                earlier, interrupted preparation of the same sources left there may be used.
+        """
+        ...
+
     def patients(self) -> list[str]:
         """Returns every patient's id, in a fixed order."""
         ...
 
-    def trajectories(self, patient: str) -> Iterator[Trajectory | Excluded]:
+    def given_splits(self) -> Mapping[str, Split] | None:
+        """Returns patient → split where a table decides, None where hashing does."""
+        ...
+
+    def trajectories(self, patient: str) -> Iterator[Trajectory | Excluded | Seen]:
         """Yields the patient's trajectories, and what was left out, in a fixed order."""
         ...
 
     def sources(self) -> dict[str, str]:
-        """Returns source file name → SHA-256, for the manifest; empty for generated data."""
+        """Returns source → SHA-256, for the manifest; no name that holds an id; empty for generated data."""
+        ...
+
+    def resume_token(self) -> str:
+        """Returns a text that differs where continuing an interrupted preparation would mix what does not belong.
+
+        It stands for what neither the settings nor `sources` show, such as the key that ids are hashed with; asked
+        for before `stage`, and never written to the manifest.
+        """
+        ...
+
+    def notes(self) -> list[str]:
+        """Returns sentences on what was found in the sources, such as implausible values, for the manifest."""
         ...

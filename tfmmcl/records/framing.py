@@ -24,14 +24,19 @@ def write_record(file: BinaryIO, data: bytes) -> None:
     file.write(length + _checksum(length) + data + _checksum(data))
 
 
-def read_records(path: str | Path) -> Iterator[bytes]:
+def read_records(path: str | Path, offset: int = 0) -> Iterator[bytes]:
     """Yields each record of a file.
+
+    Args:
+        path: The file.
+        offset: Byte at which to begin, where some record does; records are counted from there.
 
     Raises:
         InputError: Naming the file and the record, at the first that is truncated or fails its checksum.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
+        file.seek(offset)
         index = 0
         while file.tell() < size:
             header = file.read(12)

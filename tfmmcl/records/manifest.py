@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tfmmcl.cohorts.splits import SPLITS, Split
 from tfmmcl.cohorts.trajectory import Spec
 from tfmmcl.errors import InputError
+from tfmmcl.records.flow import FlowLevel
 from tfmmcl.records.statistics import Statistics
 
 
@@ -58,14 +60,19 @@ class Provenance(_Record):
 
     Attributes:
         cohort: Every cohort setting, resolved.
-        sources: Source file → SHA-256.
-        excluded: Record → why it became no trajectory.
+        sources: Source → SHA-256.
+        flow: How many patients, stays, records and anchors there were, and how many were lost and why.
+        notes: Sentences on what was found in the sources.
         tfmmcl: The version that wrote it.
     """
 
+    # Data sets made by earlier versions say other things here, and can still be used.
+    model_config = ConfigDict(extra="ignore")
+
     cohort: dict[str, Any]
     sources: dict[str, str]
-    excluded: dict[str, str]
+    flow: list[FlowLevel] = []
+    notes: list[str] = []
     tfmmcl: str
 
 
@@ -96,10 +103,13 @@ class DataSet:
     Attributes:
         path: Its folder.
         manifest: Its manifest, validated.
+        examples: Reason → details of a few that were lost for it. They may name files and ids, so only the data set
+            that was just written has them, for the terminal; they are not on disk.
     """
 
     path: Path
     manifest: Manifest
+    examples: Mapping[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: str | Path) -> DataSet:

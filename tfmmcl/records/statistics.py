@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from tfmmcl.cohorts.trajectory import Spec, Trajectory
 from tfmmcl.errors import InputError
+from tfmmcl.records.sample import Sample
 
 MARGINAL_SIZE = 65_536
 """Values kept per static feature; beyond it a uniform sample, so that memory stays bounded."""
@@ -68,7 +70,7 @@ class Statistics:
 
 
 @dataclass
-class _Moments:
+class Moments:
     """Running mean and sum of squared deviations per column, merged by Chan et al. 1983."""
 
     count: np.ndarray
@@ -76,7 +78,8 @@ class _Moments:
     squares: np.ndarray
 
     @classmethod
-    def zeros(cls, columns: int) -> _Moments:
+    def zeros(cls, columns: int) -> Moments:
+        """Returns the moments of nothing."""
         return cls(*(np.zeros(columns) for _ in range(3)))
 
     def add(self, values: np.ndarray) -> None:
@@ -85,79 +88,74 @@ class _Moments:
         count = observed.sum(axis=0)
         mean = np.where(observed, values, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
         squares = np.where(observed, values - mean, 0.0)
-        self.merge(_Moments(count.astype(float), mean, np.einsum("nc,nc->c", squares, squares)))
+        self.merge(Moments(count.astype(float), mean, np.einsum("nc,nc->c", squares, squares)))
 
-    def merge(self, other: _Moments) -> None:
+    def merge(self, other: Moments) -> None:
+        """Adds all that `other` has seen."""
         total = np.maximum(self.count + other.count, 1)
         delta = other.mean - self.mean
         self.squares = self.squares + other.squares + delta**2 * self.count * other.count / total
         self.mean = self.mean + delta * other.count / total
         self.count = self.count + other.count
 
-    def std(self) -> np.ndarray:
+    def array(self) -> np.ndarray:
+        """Returns `(3, columns)`, from which `Moments(*array)` makes them again."""
+        return np.stack([self.count, self.mean, self.squares])
+
+    def scale(self) -> np.ndarray:
+        """Returns the standard deviation per column, and 1 where it is zero or unknown, to divide by."""
         std = np.sqrt(self.squares / np.maximum(self.count, 1))
         # A constant column is left at its scale; rounding may leave it a hair above zero.
         return np.where(std > 1e-6 * np.maximum(np.abs(self.mean), 1e-6), std, 1.0)
 
 
-@dataclass
 class Accumulator:
-    """Gathers `Statistics` one trajectory at a time; accumulators of several shards merge."""
+    """Gathers `Statistics` one trajectory at a time; accumulators of several shards merge.
 
-    spec: Spec
-    seed: int = 0
-    _structured: _Moments = field(init=False)
-    _statics: _Moments = field(init=False)
-    _signals: _Moments = field(init=False)
-    _values: np.ndarray = field(init=False)
-    _ranks: np.ndarray = field(init=False)
+    Args:
+        spec: Names and shapes.
+        seed: Of the sample that the statics' marginals are; each shard has its own.
+    """
 
-    def __post_init__(self) -> None:
-        self._structured = _Moments.zeros(len(self.spec.structured))
-        self._statics = _Moments.zeros(len(self.spec.statics))
-        self._signals = _Moments.zeros(len(self.spec.leads))
-        self._values = np.empty((0, len(self.spec.statics)), np.float32)
-        self._ranks = np.empty(0)
-        self._random = np.random.default_rng(self.seed)
+    def __init__(self, spec: Spec, seed: int = 0) -> None:
+        self._moments = {
+            "structured": Moments.zeros(len(spec.structured)),
+            "statics": Moments.zeros(len(spec.statics)),
+            "signals": Moments.zeros(len(spec.leads)),
+        }
+        self._marginal = Sample(MARGINAL_SIZE, np.empty((0, len(spec.statics)), np.float32))
+        self._random = np.random.default_rng(seed)
 
     def add(self, trajectory: Trajectory) -> None:
         """Adds one training trajectory."""
-        self._structured.add(trajectory.structured)
-        self._statics.add(trajectory.statics[None])
+        self._moments["structured"].add(trajectory.structured)
+        self._moments["statics"].add(trajectory.statics[None])
         windows, samples, leads = trajectory.signals.shape
-        self._signals.add(trajectory.signals.reshape(windows * samples, leads))
-        self._keep(trajectory.statics[None], self._random.random(1))
+        self._moments["signals"].add(trajectory.signals.reshape(windows * samples, leads))
+        self._marginal.add(self._random.random(1), trajectory.statics[None])
 
-    def merge(self, other: Accumulator) -> None:
-        """Adds all that `other` has seen."""
-        self._structured.merge(other._structured)
-        self._statics.merge(other._statics)
-        self._signals.merge(other._signals)
-        self._keep(other._values, other._ranks)
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns all that was added, for `merge`."""
+        ranks, values = self._marginal.rows()
+        return {"ranks": ranks, "values": values} | {name: item.array() for name, item in self._moments.items()}
 
-    def _keep(self, values: np.ndarray, ranks: np.ndarray) -> None:
-        # Each trajectory has a random rank; keeping the lowest ranks is a uniform sample that merges exactly.
-        self._values = np.concatenate([self._values, values])
-        self._ranks = np.concatenate([self._ranks, ranks])
-        if len(self._ranks) > 2 * MARGINAL_SIZE:
-            self._trim()
-
-    def _trim(self) -> None:
-        lowest = np.sort(np.argsort(self._ranks, kind="stable")[:MARGINAL_SIZE])
-        self._values, self._ranks = self._values[lowest], self._ranks[lowest]
+    def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Adds all that another accumulator has seen, given its `arrays`."""
+        for name, item in self._moments.items():
+            item.merge(Moments(*arrays[name]))
+        self._marginal.add(arrays["ranks"], arrays["values"])
 
     def finish(self) -> Statistics:
         """Returns the statistics of everything added."""
-        self._trim()
-        columns = [column[np.isfinite(column)] for column in self._values.T]
+        _, values = self._marginal.rows()
+        columns = [column[np.isfinite(column)] for column in values.T]
         count = np.array([len(column) for column in columns], np.int64)
         marginal = np.full((len(columns), max(1, count.max(initial=0))), np.nan, np.float32)
         for row, column in zip(marginal, columns):
             row[: len(column)] = np.sort(column)
-        moments = {"structured": self._structured, "statics": self._statics, "signals": self._signals}
         return Statistics(
-            **{f"{name}_mean": item.mean.astype(np.float32) for name, item in moments.items()},
-            **{f"{name}_std": item.std().astype(np.float32) for name, item in moments.items()},
+            **{f"{name}_mean": item.mean.astype(np.float32) for name, item in self._moments.items()},
+            **{f"{name}_std": item.scale().astype(np.float32) for name, item in self._moments.items()},
             marginal=marginal,
             marginal_count=count,
         )

@@ -1,275 +1,203 @@
-"""Writes a cohort as a data set: shards in parallel, then statistics and manifest, then one rename."""
+"""Writes a cohort as a data set: shards wherever they are made, then statistics and manifest, then one rename."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import hashlib
 import json
-import multiprocessing
-import os
-import shutil
-import signal
-import tempfile
-import threading
-from collections import deque
+import sys
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from tfmmcl import __version__
 from tfmmcl.cohorts.settings import CohortSettings
-from tfmmcl.cohorts.splits import SPLITS, Split, assign
-from tfmmcl.cohorts.trajectory import Cohort, Excluded, Spec, Trajectory
+from tfmmcl.cohorts.splits import SPLITS
+from tfmmcl.cohorts.trajectory import Cohort, Spec
 from tfmmcl.errors import InputError
 from tfmmcl.files import sha256
-from tfmmcl.records.framing import write_record
+from tfmmcl.records.flow import Flow
 from tfmmcl.records.manifest import DataSet, LabelCount, Manifest, Provenance, Shard, SplitCount
-from tfmmcl.records.schema import MISSING_SAMPLE, decode, encode
+from tfmmcl.records.partial import Partial
+from tfmmcl.records.profile import Profile
+from tfmmcl.records.schema import MISSING_SAMPLE
+from tfmmcl.records.shards import Plan, Written, finished, plan_shards, read_sidecar
 from tfmmcl.records.statistics import Accumulator
-from tfmmcl.records.verify import check_values
+from tfmmcl.records.workers import Executor, WorkerKilledError, on_this_machine
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One shard to write: its file, split and patients."""
-
-    file: str
-    split: Split
-    patients: list[str]
-    number: int
-
-
-@dataclass
-class _Written:
-    """What a worker reports of one shard."""
-
-    plan: _Plan
-    statistics: Accumulator
-    count: SplitCount = field(default_factory=SplitCount)
-    bytes: int = 0
-    sha256: str = ""
-    excluded: dict[str, str] = field(default_factory=dict)
-
-
-def write_dataset(cohort: Cohort, settings: CohortSettings, out: str | Path, workers: int = 1) -> DataSet:
+def write_dataset(
+    cohort: Cohort,
+    settings: CohortSettings,
+    out: str | Path,
+    workers: int = 1,
+    executor: Executor | None = None,
+    report: bool = False,
+) -> DataSet:
     """Writes every trajectory of a cohort under `out`, with a progress bar on standard error.
 
-    The shards do not depend on `workers`. Everything is written to a temporary sibling of `out`, which is
-    renamed when complete and removed when anything stops it, an interrupt included.
+    The shards do not depend on where they are made. All is written to `.NAME.partial` beside `out`, which is renamed
+    when complete. What stops it, even a kill, leaves the finished shards there, and the same call continues with
+    them; where settings, sources, the cohort's resume token or the version differ, it begins anew.
 
     Args:
         cohort: The trajectories.
         settings: The cohort's settings: split and shard size; written to the manifest.
         out: A folder that does not exist yet.
         workers: Processes. Default 1: in this process.
+        executor: Where shards are made. Default: on this machine, by the workers.
+        report: Whether to draw `report.html` too, which takes some seconds.
 
     Returns:
         The data set, opened.
 
     Raises:
-        InputError: If `out` exists, or no patient yields a trajectory.
+        InputError: If `out` exists or is being written by another run, no training patient yields a trajectory, or
+            the cohort finds something wrong in its sources.
     """
     out = Path(out)
     if out.exists():
         raise InputError(f"{out}: already exists; expected the name of a new folder.")
-    patients = cohort.patients()
-    if not patients:
-        raise InputError(f"cohort '{settings.name}' has no patients.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
-        partial.chmod(0o755)  # mkdtemp makes it private to the user; a data set is as shared as its parent
-        plans = _plan(patients, settings)
-        with tqdm(
-            total=len(patients), desc=f"preparing {settings.name}", unit=" patients", mininterval=0.5, disable=None
-        ) as bar:
-            _finish(cohort, settings, _write_all(cohort, plans, partial, workers, bar), partial)
-        os.rename(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return DataSet.open(out)
-
-
-def _plan(patients: list[str], settings: CohortSettings) -> list[_Plan]:
-    plans = []
-    for split, members in assign(patients, settings.split).items():
-        shards = -(-len(members) // settings.patients_per_shard)
-        # array_split spreads patients evenly: no shard is a nearly empty remainder.
-        for index in range(shards):
-            start, stop = len(members) * index // shards, len(members) * (index + 1) // shards
-            file = f"{split}-{index:05d}-of-{shards:05d}.tfrecord"
-            plans.append(_Plan(file, split, members[start:stop], len(plans)))
-    return plans
-
-
-def _write_all(cohort: Cohort, plans: list[_Plan], folder: Path, workers: int, bar: tqdm) -> Iterator[_Written]:
-    """Writes the shards and yields what became of each, in the order of the plans whichever is finished first."""
-    if workers == 1:
-        for plan in plans:
-            yield _write_shard(cohort, plan, folder, bar.update)
-        return
-    # Spawned, not forked: the caller may hold threads (TensorFlow does), which do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    done, stop = context.Value("q", 0), context.Event()
-    with ProcessPoolExecutor(
-        min(workers, len(plans)), context, initializer=_start_worker, initargs=(cohort, folder, done, stop)
-    ) as pool:
+    partial = Partial(out)
+    with partial.locked():
         try:
-            with _interrupts_held():
-                pending: deque[Future[_Written]] = deque(pool.submit(_work, plan) for plan in plans)
-            while pending:
-                finished, _ = wait(pending, timeout=0.25, return_when=FIRST_EXCEPTION)
-                bar.update(done.value - bar.n)
-                for future in finished:
-                    future.result()  # raises what its shard ran into, without waiting for the shards before it
-                while pending and pending[0].done():
-                    yield pending.popleft().result()
-        except BrokenProcessPool:
-            raise InputError(
-                f"{folder.parent}: a preparation worker was killed (out of memory?); try fewer --workers."
-            ) from None
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+            plans, sources = _ready(cohort, settings, partial)
+            _make(cohort, settings, plans, partial, executor or on_this_machine(workers))
+            examples = _finish(cohort, settings, plans, sources, partial, report)
+            partial.publish()
+        except BaseException as error:
+            _leave(partial, error)
+            raise
+    return dataclasses.replace(DataSet.open(out), examples=examples)
 
 
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Puts Ctrl-C and termination off to the end; amid the start of a worker they leave it waiting for its orders."""
-    caught: list[int] = []
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handlers[number] = signal.signal(number, lambda number, _: caught.append(number))
-    # Workers inherit the mask, so that Ctrl-C does not end one in its imports, with a traceback.
-    masked = hasattr(signal, "pthread_sigmask")  # not on Windows
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masked else None
-    try:
-        yield
-    finally:
-        if masked:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
+def _ready(cohort: Cohort, settings: CohortSettings, partial: Partial) -> tuple[list[Plan], dict[str, str]]:
+    """Stages the sources and plans the shards; empties the folder unless what it holds is what this run would make."""
+    own = _digest(settings.model_dump(mode="json"), __version__, cohort.spec.model_dump(), cohort.resume_token())
+    if partial.key[:1] != [own]:
+        partial.begin([own])
+    while True:
+        cohort.stage(partial.stage)
+        sources = cohort.sources()
+        key = [own, _digest(sources)]
+        if partial.key[:2] in ([own], key):
+            plans = plan_shards(cohort, settings)
+            key.append(_digest([dataclasses.astuple(plan) for plan in plans]))
+            if not plans:
+                raise InputError(f"cohort '{settings.name}' has no patients.")
+            if partial.key in ([own], key):
+                partial.key = key
+                return plans, sources
+        # The sources are others now, so that nothing that was staged may be used.
+        partial.begin([own])
 
 
-_worker: dict[str, Any] = {}
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _start_worker(cohort: Cohort, folder: Path, done: Any, stop: Any) -> None:
-    # Ctrl-C reaches the whole process group; the parent alone decides, through `stop`.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker.update(cohort=cohort, folder=folder, done=done, stop=stop)
+def _make(cohort: Cohort, settings: CohortSettings, plans: list[Plan], partial: Partial, executor: Executor) -> None:
+    """Makes the shards that are not there yet."""
+    partial.tidy()
+    left = [plan for plan in plans if read_sidecar(plan, partial.folder) is None]
+    if made := len(plans) - len(left):
+        print(f"continuing: {made} of {len(plans)} shards were made before", file=sys.stderr)
+    patients, todo = (sum(len(plan.patients) for plan in some) for some in (plans, left))
+    with tqdm(
+        total=patients,
+        initial=patients - todo,
+        desc=f"preparing {settings.name}",
+        unit=" patients",
+        mininterval=0.5,
+        disable=None,
+    ) as bar:
+        if left:
+            executor(cohort, left, partial.folder, bar.update)
 
 
-def _work(plan: _Plan) -> _Written:
-    def report(patients: int) -> None:
-        if _worker["stop"].is_set():
-            raise KeyboardInterrupt
-        with _worker["done"].get_lock():
-            _worker["done"].value += patients
-
-    return _write_shard(_worker["cohort"], plan, _worker["folder"], report)
-
-
-def _write_shard(cohort: Cohort, plan: _Plan, folder: Path, report: Any) -> _Written:
-    spec = cohort.spec
-    written = _Written(plan, Accumulator(spec, seed=plan.number))
-    patients = trajectories = 0
-    labels = {task.name: [0, 0] for task in spec.tasks}
-    path = folder / plan.file
-    with open(path, "wb") as file:
-        for patient in plan.patients:
-            kept = 0
-            for item in cohort.trajectories(patient):
-                if isinstance(item, Excluded):
-                    written.excluded[item.name] = item.reason
-                    continue
-                data = encode(item, spec)
-                stored = decode(data, spec)  # after rounding
-                if problems := check_values(stored, spec):
-                    raise InputError(f"trajectory {item.name}: {problems[0]}")
-                write_record(file, data)
-                kept += 1
-                _count_labels(labels, item)
-                if plan.split == "train":
-                    written.statistics.add(stored)
-            patients += kept > 0
-            trajectories += kept
-            report(1)
-        file.flush()
-        os.fsync(file.fileno())
-        written.bytes = file.tell()
-    written.sha256 = sha256(path)
-    written.count = SplitCount(patients=patients, trajectories=trajectories, labels=_label_counts(labels))
-    return written
-
-
-def _count_labels(labels: dict[str, list[int]], trajectory: Trajectory) -> None:
-    for name, label in trajectory.labels.items():
-        if np.isfinite(label):
-            labels[name][0] += 1
-            labels[name][1] += int(label > 0)
-
-
-def _label_counts(labels: dict[str, list[int]]) -> dict[str, LabelCount]:
-    return {name: LabelCount(labelled=labelled, positive=positive) for name, (labelled, positive) in labels.items()}
-
-
-def _finish(cohort: Cohort, settings: CohortSettings, written: Iterator[_Written], folder: Path) -> None:
-    """Gathers what became of the shards, one at a time, and writes statistics and manifest."""
-    statistics = Accumulator(cohort.spec)
-    shards, counts, excluded = [], {split: [] for split in SPLITS}, {}
-    for item in written:
-        statistics.merge(item.statistics)
-        counts[item.plan.split].append(item.count)
-        excluded |= item.excluded
-        shards.append(
-            Shard(
-                path=item.plan.file,
-                split=item.plan.split,
-                records=item.count.trajectories,
-                bytes=item.bytes,
-                sha256=item.sha256,
-            )
-        )
-    splits = {split: _total(cohort.spec, counts[split]) for split in SPLITS}
+def _finish(
+    cohort: Cohort,
+    settings: CohortSettings,
+    plans: list[Plan],
+    sources: dict[str, str],
+    partial: Partial,
+    report: bool,
+) -> dict[str, list[str]]:
+    """Gathers what became of the shards, in the order of the plans, and writes all that is not a shard."""
+    spec, folder = cohort.spec, partial.folder
+    statistics, flow = Accumulator(spec), Flow()
+    profiles = {split: Profile(spec) for split in SPLITS}
+    shards, counts = [], {split: [] for split in SPLITS}
+    for plan, written in _gathered(plans, partial):
+        statistics.merge(written.statistics)
+        profiles[plan.split].merge(written.profile)
+        flow.merge(written.facts["flow"])
+        count = SplitCount.model_validate(written.facts["count"])
+        counts[plan.split].append(count)
+        size, digest = written.facts["bytes"], written.facts["sha256"]
+        shards.append(Shard(path=plan.file, split=plan.split, records=count.trajectories, bytes=size, sha256=digest))
+    splits = {split: _total(spec, counts[split]) for split in SPLITS}
     if not splits["train"].trajectories:
-        left_out = next((f"; {name} was left out because {reason}" for name, reason in excluded.items()), "")
-        raise InputError(f"cohort '{settings.name}' has no trajectory in its training split{left_out}.")
+        partial.remove()  # the same command would end here again
+        why = f" (most often lost: {flow.most_lost()})" if flow.most_lost() else ""
+        raise InputError(f"cohort '{settings.name}' has no trajectory in its training split{why}.")
     statistics.finish().save(folder / "statistics.npz")
     manifest = Manifest(
-        spec=cohort.spec,
+        spec=spec,
         missing_sample=MISSING_SAMPLE,
         shards=shards,
         splits=splits,
         statistics_sha256=sha256(folder / "statistics.npz"),
         provenance=Provenance(
             cohort=settings.model_dump(mode="json"),
-            sources=cohort.sources(),
-            excluded=dict(sorted(excluded.items())),
+            sources=sources,
+            flow=flow.levels(
+                patients=sum(len(plan.patients) for plan in plans),
+                trajectories=sum(count.trajectories for count in splits.values()),
+            ),
+            notes=cohort.notes(),
             tfmmcl=__version__,
         ),
     )
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=True)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    if report:
+        from tfmmcl.records.report import write_report
+
+        write_report(DataSet(folder, manifest), profiles)
+    return flow.examples
+
+
+def _gathered(plans: list[Plan], partial: Partial) -> Iterator[tuple[Plan, Written]]:
+    for plan in plans:
+        written = read_sidecar(plan, partial.folder)
+        if written is None:
+            raise InputError(f"{partial.out}: {plan.file} was not written; the same command tries again.")
+        yield plan, written
 
 
 def _total(spec: Spec, counts: list[SplitCount]) -> SplitCount:
     labels = {
-        task.name: [sum(getattr(count.labels[task.name], key) for count in counts) for key in ("labelled", "positive")]
+        task.name: LabelCount(
+            labelled=sum(count.labels[task.name].labelled for count in counts),
+            positive=sum(count.labels[task.name].positive for count in counts),
+        )
         for task in spec.tasks
     }
     return SplitCount(
         patients=sum(count.patients for count in counts),
         trajectories=sum(count.trajectories for count in counts),
-        labels=_label_counts(labels),
+        labels=labels,
     )
+
+
+def _leave(partial: Partial, error: BaseException) -> None:
+    """Keeps what the same command can continue with, and says so; else removes the folder."""
+    made = len(finished(partial.folder))
+    bad_data = isinstance(error, InputError) and not isinstance(error, WorkerKilledError)
+    if made or (partial.staged() and not bad_data):
+        print(f"{partial.folder}: keeps {made} finished shards; the same command continues", file=sys.stderr)
+    else:
+        partial.remove()
