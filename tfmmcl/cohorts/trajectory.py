@@ -29,13 +29,38 @@ class Feature(BaseModel):
 
 
 class Task(BaseModel):
-    """A label that some trajectories have."""
+    """A label that some trajectories have.
+
+    Attributes:
+        name: Its name.
+        kind: `binary`: 0 or 1. `multiclass`: the position of a class, from 0 on. `regression`: any finite number.
+        classes: The classes' names, for `multiclass`.
+        unit: The number's unit, for `regression`.
+        description: What the label means.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["binary"] = "binary"
+    kind: Literal["binary", "multiclass", "regression"] = "binary"
+    classes: tuple[str, ...] = ()
+    unit: str = "1"
     description: str = ""
+
+    @model_validator(mode="after")
+    def _has_classes(self) -> Task:
+        if (self.kind == "multiclass") != (len(self.classes) > 1):
+            raise ValueError(f"task '{self.name}' is {self.kind} with {len(self.classes)} classes")
+        return self
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The labels there are; none are listed for `regression`."""
+        return {"binary": (0, 1), "multiclass": tuple(range(len(self.classes))), "regression": ()}[self.kind]
+
+    def allows(self, label: float) -> bool:
+        """Returns whether a trajectory may have this label."""
+        return np.isnan(label) or (np.isfinite(label) if self.kind == "regression" else label in self.values)
 
 
 class Spec(BaseModel):

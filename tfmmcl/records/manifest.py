@@ -41,7 +41,7 @@ class Shard(_Record):
 
 
 class LabelCount(_Record):
-    """How many trajectories of a split have a label, and how many of those are positive."""
+    """How many trajectories of a split have a label, and how many of those are positive, where it is binary."""
 
     labelled: int = 0
     positive: int = 0

@@ -45,7 +45,7 @@ class Profile:
 
     def __init__(self, spec: Spec, seed: int = 0) -> None:
         features, windows = len(spec.statics) + len(spec.structured), spec.windows
-        self.groups = [EVERYONE, *((task.name, label) for task in spec.tasks for label in (0, 1))]
+        self.groups = [EVERYONE, *((task.name, label) for task in spec.tasks for label in task.values)]
         self._trajectories = np.zeros(len(self.groups), np.int64)
         self._moments = [Moments.zeros(features) for _ in self.groups]
         self._missing = np.zeros(features + len(spec.leads), np.int64)

@@ -16,21 +16,23 @@ Group = tuple[str, int]
 
 
 def characteristics(spec: Spec, profiles: Mapping[Split, Profile]) -> Iterator[str]:
-    """Yields Table 1: all trajectories per split, and then for each task those of either label."""
+    """Yields Table 1: all trajectories per split, and then for each task those of each label."""
     yield "<h3>All trajectories</h3>"
     header = [f"<th>{split}</th>" for split in profiles]
     columns = [(profile, EVERYONE) for profile in profiles.values()]
     yield from _table("all", [f"<tr><th></th>{''.join(header)}</tr>"], spec, columns)
     for task in spec.tasks:
+        if not task.values:
+            continue
         yield f"<h3>{escape(task.name)}</h3>"
         splits, labels, columns = "", "", []
         for split, profile in profiles.items():
-            groups = [(task.name, label) for label in (0, 1)]
-            negative, positive = (profile.trajectories(group) for group in groups)
-            labelled = negative + positive
-            prevalence = f"n = {labelled:,}, {positive / labelled:.1%} positive" if labelled else "no labels"
-            splits += f'<th colspan="2" class="split">{split}: {prevalence}</th>'
-            labels += "<th>label 0</th><th>label 1</th>"
+            groups = [(task.name, label) for label in task.values]
+            counts = [profile.trajectories(group) for group in groups]
+            labelled = f"n = {sum(counts):,}" if sum(counts) else "no labels"
+            positive = f", {counts[1] / sum(counts):.1%} positive" if task.kind == "binary" and sum(counts) else ""
+            splits += f'<th colspan="{len(groups)}" class="split">{split}: {labelled}{positive}</th>'
+            labels += "".join(f"<th>{escape(name)}</th>" for name in task.classes or ("label 0", "label 1"))
             columns += [(profile, group) for group in groups]
         yield from _table(task.name, [f"<tr><th></th>{splits}</tr>", f"<tr><th></th>{labels}</tr>"], spec, columns)
 

@@ -95,7 +95,7 @@ def write_shard(cohort: Cohort, plan: Plan, folder: Path, advance: Callable[[int
                 offset = file.tell()
                 stored = _write(item, spec, file)
                 trajectories += 1
-                _count_labels(labels, stored)
+                _count_labels(labels, stored, spec)
                 profile.add(stored, plan.number, offset)
                 if plan.split == "train":
                     statistics.add(stored)
@@ -137,11 +137,11 @@ def _write(trajectory: Trajectory, spec: Spec, file: BinaryIO) -> Trajectory:
     return stored
 
 
-def _count_labels(labels: dict[str, list[int]], trajectory: Trajectory) -> None:
-    for name, label in trajectory.labels.items():
-        if np.isfinite(label):
-            labels[name][0] += 1
-            labels[name][1] += int(label > 0)
+def _count_labels(labels: dict[str, list[int]], trajectory: Trajectory, spec: Spec) -> None:
+    for task in spec.tasks:
+        label = trajectory.labels[task.name]
+        labels[task.name][0] += int(np.isfinite(label))
+        labels[task.name][1] += int(task.kind == "binary" and label == 1)
 
 
 def _save(written: Written, path: Path) -> None:

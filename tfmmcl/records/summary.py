@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tfmmcl.records.manifest import DataSet
+from tfmmcl.cohorts.trajectory import Task
+from tfmmcl.records.manifest import DataSet, LabelCount
 
 
 def summarise(data: DataSet) -> str:
@@ -18,11 +19,7 @@ def summarise(data: DataSet) -> str:
         f"{len(spec.structured)} structured features, {len(spec.statics)} statics",
     ]
     for split, count in manifest.splits.items():
-        labels = [
-            f"{task} {label.positive}/{label.labelled} ({label.positive / label.labelled:.1%})"
-            for task, label in count.labels.items()
-            if label.labelled
-        ]
+        labels = [_labels(task, count.labels[task.name]) for task in spec.tasks if count.labels[task.name].labelled]
         lines.append("; ".join([f"{split}: {count.patients} patients, {count.trajectories} trajectories", *labels]))
     if description := manifest.provenance.cohort.get("description"):
         lines.append(description)
@@ -33,6 +30,12 @@ def summarise(data: DataSet) -> str:
 def notes(data: DataSet) -> str:
     """Returns what was found in the sources, a line each, each with its end of line."""
     return "".join(f"note: {_shown(note)}\n" for note in data.manifest.provenance.notes)
+
+
+def _labels(task: Task, count: LabelCount) -> str:
+    if task.kind != "binary":
+        return f"{task.name} {count.labelled} labelled"
+    return f"{task.name} {count.positive}/{count.labelled} ({count.positive / count.labelled:.1%})"
 
 
 def _flow(data: DataSet) -> Iterator[str]:

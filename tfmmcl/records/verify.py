@@ -89,9 +89,10 @@ def _check_shard(
                 problems.append(
                     f"{path}: record {index}: patient '{trajectory.patient}' is in {shard.split} and in {other}."
                 )
-            for task, label in trajectory.labels.items():
-                found[f"{task} labelled"] += bool(np.isfinite(label))
-                found[f"{task} positive"] += label > 0
+            for task in data.spec.tasks:
+                label = trajectory.labels[task.name]
+                found[f"{task.name} labelled"] += bool(np.isfinite(label))
+                found[f"{task.name} positive"] += task.kind == "binary" and label == 1
     except FileNotFoundError:
         return [f"{path}: no such file; the manifest lists it with {shard.records} records."]
     except InputError as error:
@@ -104,7 +105,7 @@ def _check_shard(
 
 
 def check_values(trajectory: Trajectory, spec: Spec) -> list[str]:
-    """Returns what is wrong with a decoded trajectory's values: infinities, constant leads, labels not 0 or 1."""
+    """Returns what is wrong with a decoded trajectory's values: infinities, constant leads, impossible labels."""
     problems = []
     for key in ("structured", "statics"):
         if np.isinf(getattr(trajectory, key)).any():
@@ -115,9 +116,10 @@ def check_values(trajectory: Trajectory, spec: Spec) -> list[str]:
         present = windows[np.isfinite(windows).sum(axis=1) > 1]
         if present.size and (np.nanmax(present, axis=1) == np.nanmin(present, axis=1)).any():
             problems.append(f"lead '{lead}' is constant in a window where it is marked present.")
-    for task, label in trajectory.labels.items():
-        if not (np.isnan(label) or label in (0.0, 1.0)):
-            problems.append(f"'task/{task}' is {label}, expected 0, 1 or NaN.")
+    for task in spec.tasks:
+        if not task.allows(trajectory.labels[task.name]):
+            expected = ", ".join(map(str, task.values)) or "a finite number"
+            problems.append(f"'task/{task.name}' is {trajectory.labels[task.name]}, expected {expected} or NaN.")
     return problems
 
 

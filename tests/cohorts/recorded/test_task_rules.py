@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfmmcl.cohorts.events.timeline import ALWAYS, Series, Timeline
-from tfmmcl.cohorts.recorded.settings import AboveRule, ColumnRule, WithinRule
-from tfmmcl.cohorts.recorded.tasks import label, read_column
+from tfmmcl.cohorts.recorded.settings import AboveRule, ColumnRule, ValueRule, WithinRule
+from tfmmcl.cohorts.recorded.tasks import label, read_column, task_of
+from tfmmcl.cohorts.trajectory import Task
 from tfmmcl.errors import InputError
 
 SECOND = 1_000_000
@@ -114,3 +115,33 @@ def test_a_missing_column_is_named(tmp_path):
     (tmp_path / "out.csv").write_text("id,outcom\na,1\n")
     with pytest.raises(InputError, match=r"'outcome'.*outcom"):
         read_column(tmp_path, rule())
+
+
+@pytest.mark.parametrize(("time", "value", "expected"), [(100, 27.5, 27.5), (101, 27.5, np.nan), (100, np.nan, np.nan)])
+def test_the_value_at_the_anchor_may_be_the_label(time, value, expected):
+    rule = ValueRule(rule="value", variable="mpap")
+    same(label(rule, timeline(mpap=([time], [value])), 100 * SECOND, {}), expected)
+
+
+def test_a_column_may_hold_classes_or_numbers(tmp_path):
+    (tmp_path / "out.csv").write_text("id,outcome\na,home\nb,died\nc,3.5\nd,\n")
+    classes = rule(classes=("died", "home", "ward"))
+    assert read_column(tmp_path, classes) == {"a": 1.0, "b": 0.0}
+    assert read_column(tmp_path, rule(number_unit="days")) == {"c": 3.5}
+    assert task_of("x", classes, {}) == Task(name="x", kind="multiclass", classes=("died", "home", "ward"))
+    assert task_of("x", rule(number_unit="days"), {}) == Task(name="x", kind="regression", unit="days")
+    with pytest.raises(ValueError, match="at most one of"):
+        rule(classes=("a", "b"), number_unit="days")
+
+
+@pytest.mark.parametrize(
+    ("task", "allowed", "refused"),
+    [
+        (Task(name="x"), (0, 1, np.nan), (2, 0.5, np.inf)),
+        (Task(name="x", kind="multiclass", classes=("a", "b", "c")), (0, 2, np.nan), (3, -1, 1.5)),
+        (Task(name="x", kind="regression"), (-7.5, 1e6, np.nan), (np.inf, -np.inf)),
+    ],
+)
+def test_which_labels_a_task_allows(task, allowed, refused):
+    assert all(task.allows(value) for value in allowed)
+    assert not any(task.allows(value) for value in refused)

@@ -22,7 +22,7 @@ from tfmmcl.cohorts.recorded.settings import ColumnRule, RecordedSettings
 from tfmmcl.cohorts.recorded.windows import last_before, summarise, window_bounds
 from tfmmcl.cohorts.splits import Split, position
 from tfmmcl.cohorts.tables import SubjectSource
-from tfmmcl.cohorts.trajectory import Excluded, Feature, Seen, Spec, Task, Trajectory
+from tfmmcl.cohorts.trajectory import Excluded, Feature, Seen, Spec, Trajectory
 from tfmmcl.cohorts.waveforms import beats, windows
 from tfmmcl.cohorts.waveforms.index import WaveformIndex, build_index
 from tfmmcl.errors import InputError
@@ -236,5 +236,5 @@ def _spec(settings: RecordedSettings) -> Spec:
         statics=tuple(
             Feature(name=name, unit=variables[item.variable or name].unit) for name, item in settings.statics.items()
         ),
-        tasks=tuple(Task(name=name, description=rule.description) for name, rule in settings.tasks.items()),
+        tasks=tuple(tasks.task_of(name, rule, variables) for name, rule in settings.tasks.items()),
     )

@@ -176,6 +176,20 @@ class AboveRule(Settings):
     description: str = ""
 
 
+class ValueRule(Settings):
+    """The label is the variable's value, measured exactly at the anchor: a regression task.
+
+    Attributes:
+        rule: `value`.
+        variable: The variable; without a value at the anchor there is no label.
+        description: What the label means.
+    """
+
+    rule: Literal["value"]
+    variable: str
+    description: str = ""
+
+
 class WithinRule(Settings):
     """Label 1 where the event happens from the anchor to the horizon, ends included.
 
@@ -208,6 +222,8 @@ class ColumnRule(Table):
         positive: Texts that mean 1.
         negative: Texts that mean 0; any other text, or none, means that there is no label.
         between: Or: a number from the first to the second of these, ends included, means 1, any other number 0.
+        classes: Or: the texts that mean class 0, 1, and so on.
+        number_unit: Or: the label is the number that stands there, in this unit.
         description: What the label means.
     """
 
@@ -217,20 +233,32 @@ class ColumnRule(Table):
     positive: tuple[str, ...] = ("1",)
     negative: tuple[str, ...] = ("0",)
     between: tuple[float, float] | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    number_unit: str | None = None
     description: str = ""
 
+    @model_validator(mode="after")
+    def _one_meaning(self) -> ColumnRule:
+        if sum(item is not None for item in (self.between, self.classes, self.number_unit)) > 1:
+            raise ValueError("expected at most one of 'between', 'classes' and 'number_unit'")
+        return self
+
     def label(self, text: str) -> float | None:
-        """Returns 1, 0 or None for what stands in the column."""
-        if self.between:
+        """Returns the label for what stands in the column, None where there is none."""
+        if self.classes:
+            return float(self.classes.index(text)) if text in self.classes else None
+        if self.between or self.number_unit:
             try:
                 number = float(text)
             except ValueError:
                 return None
-            return None if math.isnan(number) else float(self.between[0] <= number <= self.between[1])
+            if not math.isfinite(number):
+                return None
+            return float(self.between[0] <= number <= self.between[1]) if self.between else number
         return 1.0 if text in self.positive else 0.0 if text in self.negative else None
 
 
-TaskRule = Annotated[AboveRule | WithinRule | ColumnRule, Field(discriminator="rule")]
+TaskRule = Annotated[AboveRule | ValueRule | WithinRule | ColumnRule, Field(discriminator="rule")]
 
 
 class RequireSettings(Settings):
@@ -312,7 +340,7 @@ class RecordedSettings(CohortSettings):
             found += [("stays.end", self.stays.end)]
             found += [("stays.start", self.stays.start)] if self.stays.start != "time_zero" else []
         for name, rule in self.tasks.items():
-            if isinstance(rule, AboveRule):
+            if isinstance(rule, (AboveRule, ValueRule)):
                 found.append((f"tasks.{name}.variable", rule.variable))
             elif isinstance(rule, WithinRule):
                 found.append((f"tasks.{name}.event", rule.event))
