@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tfmmcl.errors import InputError
 from tfmmcl.records.manifest import DataSet
-from tfmmcl.records.summary import summarise
+from tfmmcl.records.summary import notes, summarise
 
 
 def change(data, edit):
@@ -130,11 +130,12 @@ def test_the_summary_gives_the_flow_and_only_a_new_data_set_gives_examples(copie
     change(copied, lambda tree: tree["provenance"].update(flow=FLOW, notes=["age: 3 values are 90+"]))
     data = DataSet.open(copied.path)
     lines = ["1,234 patients", "   12   lost: no stay", "   20 anchors", "    7   lost: it is too short"]
-    tail = ["   13 trajectories", "note: age: 3 values are 90+"]
-    assert summarise(data).splitlines()[-6:] == [*lines, *tail]
+    tail = ["   13 trajectories"]
+    assert summarise(data).splitlines()[-5:] == [*lines, *tail]
+    assert notes(data) == "note: age: 3 values are 90+\n"
     data = dataclasses.replace(data, examples={"it is too short": ["a103l", "line\nbreak", "\ud800"]})
     examples = [f"          such as {shown}" for shown in ("a103l", r"line\nbreak", r"\ud800")]
-    assert summarise(data).splitlines()[-9:] == [*lines, *examples, *tail]
+    assert summarise(data).splitlines()[-8:] == [*lines, *examples, *tail]
 
 
 def test_a_data_set_of_an_earlier_version_opens(copied):
