@@ -28,7 +28,7 @@ def rows(root, path, **settings):
 
 
 def test_files_are_those_a_glob_matches_in_order(tmp_path):
-    for name in ("b/2.csv", "b/1.csv", "a.csv", "a.txt"):
+    for name in ("b/2.csv", "b/1.csv", "a.csv", "a.txt", "b/._1.csv"):
         write(tmp_path / name, "x\n")
     (tmp_path / "folder.csv").mkdir()
     assert files(tmp_path, "**/*.csv") == [tmp_path / name for name in ("a.csv", "b/1.csv", "b/2.csv")]
@@ -178,6 +178,18 @@ def test_a_folder_is_itself_and_anything_else_is_one_sentence(tmp_path, archive)
     with pytest.raises(InputError, match="cannot be unpacked"):
         unpack(archive, folder)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(("field", "value", "says"), [(6, 1, "encrypted"), (8, 99, "not supported")])
+def test_an_archive_that_python_cannot_unpack_is_one_sentence(tmp_path, field, value, says):
+    write(tmp_path / "data/1.txt", "a\n1\n")
+    path = Path(shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path / "data", "1.txt"))
+    content = bytearray(path.read_bytes())
+    for header in (content.index(b"PK\3\4"), content.index(b"PK\1\2") + 2):  # in the file and in the directory
+        content[header + field] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"cannot be unpacked .*{says}"):
+        unpack(path, tmp_path / "unpacked")
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path):

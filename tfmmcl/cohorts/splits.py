@@ -36,7 +36,7 @@ def split_of(patient: str, settings: SplitSettings) -> Split:
 
 
 def assign(
-    patients: Iterable[str], settings: SplitSettings, given: Mapping[str, Split] | None = None
+    patients: Iterable[str], settings: SplitSettings, given: Mapping[str, Split] | None = None, secret: str = ""
 ) -> dict[Split, list[str]]:
     """Groups patients by split, in each split ordered by their hash, so that shards mix admission order.
 
@@ -44,8 +44,10 @@ def assign(
         patients: Their ids.
         settings: The split's settings.
         given: Patient → split, where a table decides. Default None: hashing does.
+        secret: Hashed too for the order, though not for the splits: whoever knows the ids must not learn from it
+            whose place in a shard is whose.
     """
     groups: dict[Split, list[str]] = {split: [] for split in SPLITS}
-    for patient in sorted(set(patients), key=lambda patient: (position(patient, settings.seed), patient)):
+    for patient in sorted(set(patients), key=lambda patient: (position(secret + patient, settings.seed), patient)):
         groups[split_of(patient, settings) if given is None else given[patient]].append(patient)
     return groups

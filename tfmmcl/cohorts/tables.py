@@ -28,6 +28,9 @@ ARCHIVES = {"tar": (".tar",), "gztar": (".tar.gz", ".tgz"), "zip": (".zip",)}
 
 MARKER = ".unpacked.json"
 
+# RuntimeError: it is encrypted, or packed in a way that zipfile does not know.
+_UNPACKING = (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
+
 
 class SubjectSource(Settings):
     """Where a row's or a record's subject id stands: in a column, or in the file's path. Exactly one is given.
@@ -54,8 +57,8 @@ class Table(Settings):
     """Files with the same columns.
 
     Attributes:
-        path: Glob below the root (`set-a/*.txt`); the suffix says what a file is: `.parquet`, or else CSV, perhaps
-            `.gz` or `.zst`.
+        path: Glob below the root (`set-a/*.txt`; `**` does not enter linked folders); the suffix says what a file is:
+            `.parquet`, or else CSV in UTF-8, perhaps `.gz` or `.zst`.
         columns: The columns' names, for CSV files without a line of names. Default: the first line has them.
         separator: What stands between a CSV file's columns.
     """
@@ -82,7 +85,8 @@ def check_pattern(pattern: str | None) -> None:
 def files(root: Path, pattern: str) -> list[Path]:
     """Returns the files below `root` that match a glob, sorted; raises `InputError` if there is none."""
     try:
-        found = sorted(path for path in root.glob(pattern) if path.is_file())
+        # What begins with "._" is macOS's, beside a file of that name, and no data.
+        found = sorted(path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("._"))
     except (NotImplementedError, ValueError) as error:
         raise InputError(f"'{pattern}' is not a glob below the root ({error}).") from None
     if not found:
@@ -116,6 +120,37 @@ def require(frame: pl.LazyFrame, table: Table, columns: Iterable[str]) -> None:
         if column not in found:
             listed = ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
             raise InputError(f"{table.path}: no column '{column}', found {listed}{nearest(column, found)}.")
+
+
+def subject(root: Path, table: Table, source: SubjectSource, frame: pl.LazyFrame) -> pl.Expr:
+    """Returns each row's subject, null where it has none; one id is the same text in whatever table it stands.
+
+    Raises:
+        InputError: If a scanned table has no such column, or one of its paths has no id.
+    """
+    import polars as pl
+
+    if source.column is None:
+        subjects = subjects_of(root, table.path, source.pattern)
+        return pl.col(FILE).replace_strict(subjects, return_dtype=pl.String)
+    require(frame, table, (source.column,))
+    # Where some row lacks its id, pandas makes all others fractions: 12.0.
+    text = pl.col(source.column).cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
+    return pl.when(~text.is_in(["", "NaN"])).then(text)
+
+
+def subjects_of(root: Path, path: str, pattern: str) -> dict[str, str]:
+    """Returns file, relative to the root → the subject whose id is in its path; `InputError` where one has none."""
+    import re
+
+    subjects = {}
+    for file in files(root, path):
+        relative = file.relative_to(root).as_posix()
+        found = re.search(pattern, relative)
+        if found is None or not found[1]:
+            raise InputError(f"{path}: the path '{relative}' has no subject's id, expected it to match '{pattern}'.")
+        subjects[relative] = found[1]
+    return subjects
 
 
 @contextmanager
@@ -161,7 +196,7 @@ def unpack(root: Path, folder: Path) -> Path:
     partial.mkdir(parents=True)
     try:
         shutil.unpack_archive(root, partial, kind, **({} if kind == "zip" else {"filter": "data"}))
-    except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except _UNPACKING as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise InputError(f"{root}: cannot be unpacked ({_why(error)}).") from None

@@ -213,7 +213,7 @@ class Cohort(Protocol):
         """Returns a text that differs where continuing an interrupted preparation would mix what does not belong.
 
         It stands for what neither the settings nor `sources` show, such as the key that ids are hashed with; asked
-        for before `stage`, and never written to the manifest.
+        for before `stage`, and never written to the manifest. The order of patients in the shards depends on it too.
         """
         ...
 

@@ -69,8 +69,8 @@ class Flow:
         return [first, *between, FlowLevel(level="trajectories", seen=trajectories)]
 
     def most_lost(self) -> str:
-        """Returns the commonest reason, or an empty text."""
-        return max(sum(self.lost.values(), Counter()).items(), key=lambda item: item[1], default=("", 0))[0]
+        """Returns the three commonest reasons, or an empty text."""
+        return "; ".join(reason for reason, _ in sum(self.lost.values(), Counter()).most_common(3))
 
     def _reasons(self, level: str) -> dict[str, int]:
         return dict(sorted(self.lost[level].items(), key=lambda item: (-item[1], item[0])))

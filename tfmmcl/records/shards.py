@@ -58,7 +58,8 @@ class Written:
 def plan_shards(cohort: Cohort, settings: CohortSettings) -> list[Plan]:
     """Returns the shards that the cohort's patients make."""
     plans: list[Plan] = []
-    for split, members in assign(cohort.patients(), settings.split, cohort.given_splits()).items():
+    splits = assign(cohort.patients(), settings.split, cohort.given_splits(), secret=cohort.resume_token())
+    for split, members in splits.items():
         shards = -(-len(members) // settings.patients_per_shard)
         # Patients are spread evenly: no shard is a nearly empty remainder.
         for index in range(shards):

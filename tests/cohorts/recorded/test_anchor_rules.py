@@ -30,11 +30,28 @@ moments = st.sets(st.integers(0, 60), max_size=12)
 def test_stays_pair_each_start_with_the_next_end(starts, ends):
     found = find_stays(timeline(begin=starts, end=ends), StaySettings(start="begin", end="end"), None)
     expected = []
-    for start in sorted(starts):
-        later_starts = [time for time in starts if time > start]
-        candidates = [time for time in ends if time >= start] + later_starts
-        expected.append(Stay(start * SECOND, min(candidates) * SECOND if candidates else None))
-    assert found == expected
+    for time in sorted(starts | ends):
+        ending = time in ends
+        if expected and expected[-1][1] is None:
+            expected[-1][1], ending = time, False
+        if time in starts:
+            expected.append([time, time if ending else None])
+    assert found == [Stay(start * SECOND, None if end is None else end * SECOND) for start, end in expected]
+
+
+def test_a_transfer_ends_one_stay_and_begins_the_next():
+    found = find_stays(timeline(begin=[0, 4], end=[4, 9]), StaySettings(start="begin", end="end"), None)
+    assert found == [Stay(0, 4 * SECOND), Stay(4 * SECOND, 9 * SECOND)]
+
+
+@pytest.mark.parametrize("every", ["1 s", "0.0001 ms"])
+def test_a_wrong_date_does_not_make_endless_anchors(every):
+    far = 2_000_000 * SECOND
+    anchors, lost = find_anchors(timeline(), [Stay(0)], [AnchorSettings(every=every)], 1.0, far)
+    assert anchors == []
+    assert [(item.level, item.reason) for item in lost] == [
+        ("stays", "over a million anchors fall into it, as where a date is wrong")
+    ]
 
 
 def test_without_a_rule_there_is_one_stay_from_the_first_event_on():
@@ -96,6 +113,8 @@ def test_anchors_that_coincide_are_one():
         ({"each": "x", "every": "1 h"}, "exactly one of"),
         ({"each": "x", "first": "1 h"}, "goes with 'every'"),
         ({"every": "0 s"}, "greater than 0"),
+        ({"after_start": "0 s"}, "greater than 0"),
+        ({"every": "1 h", "first": "0 s"}, "greater than 0"),
         ({"every": 30}, "with its unit"),
     ],
 )

@@ -1,6 +1,7 @@
 """Raw files to trajectories: the engine's seams, with files on disk."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +9,9 @@ from small_hospital import KEY, TREE, changed, items, prepared, write_events, wr
 
 from tfmmcl.cohorts.identity import keyed_hash
 from tfmmcl.cohorts.recorded.cohort import RecordedCohort
+from tfmmcl.cohorts.splits import position
 from tfmmcl.errors import InputError
+from tfmmcl.records.shards import plan_shards
 
 HOUR = 3600
 
@@ -203,6 +206,7 @@ def test_the_order_of_rows_and_files_does_not_matter(tmp_path_factory, random):
             {"anchors": [{"each": "mpab"}]},
             r"anchors\[0\].each is 'mpab', which is not one of the variables; did you mean 'mpap'",
         ),
+        ({"statics": {"sodium": {"look_back": "0 s"}}}, "greater than 0"),
         ({"statics": {"soduim": {}}}, "statics.soduim is 'soduim'.*did you mean 'sodium'"),
         ({"structured": [{"rate_of": "ecg"}]}, "rate_of 'ecg', expected one of"),
         ({"signals": {"leads": {"II": ["II"]}}}, "'signals' and 'inputs.waveforms' go together"),
@@ -212,6 +216,12 @@ def test_the_order_of_rows_and_files_does_not_matter(tmp_path_factory, random):
 def test_settings_that_do_not_fit_together(change, says):
     with pytest.raises(ValueError, match=says):
         changed(**change)
+
+
+def test_two_features_of_one_name_are_refused(tmp_path):
+    twice = changed(structured=[{"variable": "hr", "statistics": ["mean", "mean"]}])
+    with pytest.raises(InputError, match="cohort 'small': structured names a feature twice: hr_mean, hr_mean"):
+        RecordedCohort(twice, tmp_path, KEY)
 
 
 def test_raw_ids_and_dates_are_nowhere_in_a_trajectory(tmp_path):
@@ -225,3 +235,69 @@ def test_raw_ids_and_dates_are_nowhere_in_a_trajectory(tmp_path):
     assert {item.patient for item in other.trajectories("patient-4711") if hasattr(item, "patient")} != {
         kept[0].patient
     }
+
+
+def test_the_order_in_the_shards_says_nothing_of_the_ids(tmp_path):
+    patients = [str(number) for number in range(1000, 1040)]
+    write_events(tmp_path / "raw", [(patient, *row[1:]) for patient in patients for row in EVENTS])
+    settings = changed(split={"test": 0, "validation": 0})
+    orders = []
+    for key in (KEY, b"another key, just as long"):
+        cohort = RecordedCohort(settings, tmp_path / "raw", key)
+        cohort.stage(tmp_path / "stage")
+        orders.append([patient for plan in plan_shards(cohort, settings) for patient in plan.patients])
+    by_id_alone = sorted(patients, key=lambda patient: position(patient, settings.split.seed))
+    assert sorted(orders[0]) == sorted(orders[1]) == patients
+    assert by_id_alone != orders[0] != orders[1] != by_id_alone
+
+
+def test_an_id_is_the_same_as_text_number_and_fraction(tmp_path):
+    write_events(tmp_path / "raw", [("12", *row[1:]) for row in EVENTS])
+    ids = [12.0, float("nan"), None]
+    pl.DataFrame({"patient": ids, "weight": [70.0, 1.0, 1.0]}).write_parquet(tmp_path / "raw" / "facts.parquet")
+    pl.DataFrame({"patient": ids, "died": [1, 0, 0]}).write_parquet(tmp_path / "raw" / "died.parquet")
+    facts = {"format": "wide", "path": "facts.parquet", "subject": {"column": "patient"}}
+    died = {"rule": "column", "path": "died.parquet", "subject": {"column": "patient"}, "column": "died"}
+    settings = changed(
+        inputs={"events": [TREE["inputs"]["events"][0], facts]},
+        variables={**TREE["variables"], "weight": {"codes": ["weight"], "unit": "kg"}},
+        statics={"weight": {}},
+        tasks={"died": died},
+    )
+    assert prepared(settings, tmp_path / "raw", tmp_path / "stage").patients() == ["12"]
+    kept, _, _ = items(settings, tmp_path / "raw", tmp_path / "stage")
+    assert kept
+    assert all(item.statics == [70] and item.labels == {"died": 1} for item in kept)
+
+
+def test_ids_that_no_other_source_has_are_noted(tmp_path):
+    write_events(tmp_path / "raw", [("7", *row[1:]) for row in EVENTS])
+    write_record(tmp_path / "raw", "007", 60)
+    (tmp_path / "raw" / "died.csv").write_text("patient,died\n007,1\n")
+    died = {"rule": "column", "path": "died.csv", "subject": {"column": "patient"}, "column": "died"}
+    inputs = {**TREE["inputs"], "waveforms": [{"format": "wfdb"}]}
+    labelled = prepared(changed(tasks={"died": died}), tmp_path / "raw", tmp_path / "one").notes()
+    assert "task 'died': no subject has a label in died.csv." in labelled
+    both = changed(inputs=inputs, signals={"leads": {"II": ["II"]}}, tasks={"died": died})
+    # The record's subject has a label.
+    notes = prepared(both, tmp_path / "raw", tmp_path / "two").notes()
+    assert "no subject has both events and records; expected ids that both write alike." in notes
+    assert not any("died" in note and "label" in note for note in notes)
+
+
+@pytest.mark.parametrize("pattern", [r"P: (\S*)", r"P:|(\d)"])
+def test_a_patient_without_a_name_is_refused(tmp_path, pattern):
+    write_events(tmp_path / "raw", EVENTS)
+    for subject in {row[0] for row in EVENTS}:
+        (tmp_path / "raw" / f"{subject}.txt").write_text("P: ")
+    with pytest.raises(InputError, match=r"nothing matches .*, expected the patient of"):
+        prepared(changed(patients={"file": "{subject}.txt", "pattern": pattern}), tmp_path / "raw", tmp_path / "stage")
+
+
+def test_a_number_too_large_to_be_stored_is_missing(tmp_path):
+    far = [(row[0], row[1] - 1, "HR", 1e39) for row in EVENTS if row[2] == "mPAP"]
+    write_events(tmp_path / "raw", [*EVENTS, *far])
+    settings = changed(variables={**TREE["variables"], "hr": {"codes": ["HR"], "unit": "bpm"}})
+    kept, _, _ = items(settings, tmp_path / "raw", tmp_path / "stage")
+    assert kept
+    assert not any(np.isinf(item.structured).any() for item in kept)

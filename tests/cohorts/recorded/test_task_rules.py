@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tfmmcl.cohorts.events.timeline import ALWAYS, Series, Timeline
 from tfmmcl.cohorts.recorded.settings import AboveRule, ColumnRule, ValueRule, WithinRule
 from tfmmcl.cohorts.recorded.tasks import label, read_column, task_of
+from tfmmcl.cohorts.tables import SubjectSource
 from tfmmcl.cohorts.trajectory import Task
 from tfmmcl.errors import InputError
 
@@ -96,6 +97,15 @@ def test_a_column_gives_the_label(tmp_path):
     assert found == {"a": 1.0, "b": 0.0, "e": 1.0}
     same(label(rule(), Timeline("b", {}), 0, found), 0.0)
     same(label(rule(), Timeline("c", {}), 0, found), np.nan)
+
+
+def test_the_subject_may_stand_in_the_path(tmp_path):
+    (tmp_path / "out_7.csv").write_text("outcome\n1\n")
+    by_path = rule().model_copy(update={"subject": SubjectSource(pattern=r"(?<=out_)(\d+)")})
+    assert read_column(tmp_path, by_path) == {"7": 1.0}
+    (tmp_path / "out_x.csv").write_text("outcome\n1\n")
+    with pytest.raises(InputError, match=r"the path 'out_x.csv' has no subject's id"):
+        read_column(tmp_path, by_path)
 
 
 def test_texts_or_a_range_may_mean_the_label(tmp_path):

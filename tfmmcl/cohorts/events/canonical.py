@@ -23,6 +23,9 @@ where it cannot be read. `value` is null where there is no finite number. `cappe
 read as 90. `zoned`: the time carries a zone although none is expected, and so is null.
 """
 
+LARGEST = 1e38
+"""Beyond it float32, in which features are stored, has no room for means and deviations."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,9 +43,9 @@ class Source:
 
 
 def finite(value: pl.Expr) -> pl.Expr:
-    """Returns numbers as Float64, null instead of NaN, infinity, and what is no number."""
+    """Returns numbers as Float64, null instead of NaN, infinity, what float32 cannot hold, and what is no number."""
     value = value.cast(pl.Float64, strict=False)
-    return pl.when(value.is_finite()).then(value)
+    return pl.when(value.abs() <= LARGEST).then(value)
 
 
 def tidy_text(column: pl.Expr) -> pl.Expr:

@@ -22,8 +22,7 @@ from tfmmcl.cohorts.events.settings import (
 )
 from tfmmcl.cohorts.events.timeline import ALWAYS
 from tfmmcl.cohorts.events.times import microseconds
-from tfmmcl.cohorts.tables import FILE, Table, files, require, scan
-from tfmmcl.errors import InputError
+from tfmmcl.cohorts.tables import FILE, SubjectSource, Table, require, scan, subject, subjects_of
 
 
 def read(root: Path, settings: EventInput, codes: Sequence[str], zone: str | None = None) -> Source:
@@ -57,27 +56,28 @@ def read_meds(root: Path, settings: MedsInput, zone: str | None) -> Source:
     schema = frame.collect_schema()
     time, zoned = microseconds(TimeColumn(column="time"), schema["time"], zone, table.path)
     value, capped = number("numeric_value", schema["numeric_value"])
+    owner = subject(root, table, SubjectSource(column="subject_id"), frame)
     events = frame.select(
-        subject=tidy_text(pl.col("subject_id")),
+        subject=owner,
         time=pl.when(pl.col("time").is_null()).then(ALWAYS).otherwise(time),
         code=pl.col("code").cast(pl.String),
         value=value,
         capped=capped,
         zoned=zoned,
     )
-    return Source(events, frame.select(subject=tidy_text(pl.col("subject_id"))), (table,))
+    return Source(events, frame.select(subject=owner), (table,))
 
 
 def read_long(root: Path, settings: LongInput, zone: str | None) -> Source:
     """Reads one event per row; a text that is no number is no value."""
     frame = scan(root, settings)
-    subject, subjects = _subject(root, settings, frame)
+    owner, subjects = _subject(root, settings, frame)
     time, zoned = _time(frame, settings, zone)
     require(frame, settings, (settings.code, settings.value))
     value, capped = number(settings.value, frame.collect_schema()[settings.value])
     code = pl.lit(settings.prefix) + tidy_text(pl.col(settings.code))
     return Source(
-        frame.select(subject=subject, time=time, code=code, value=value, capped=capped, zoned=zoned),
+        frame.select(subject=owner, time=time, code=code, value=value, capped=capped, zoned=zoned),
         subjects,
         (settings,),
     )
@@ -86,7 +86,7 @@ def read_long(root: Path, settings: LongInput, zone: str | None) -> Source:
 def read_wide(root: Path, settings: WideInput, codes: Sequence[str], zone: str | None) -> Source:
     """Reads one event per cell, none from a cell that is empty or says NaN."""
     frame = scan(root, settings)
-    subject, subjects = _subject(root, settings, frame)
+    owner, subjects = _subject(root, settings, frame)
     time, zoned = _time(frame, settings, zone)
     schema = frame.collect_schema()
     if settings.measurements is None:
@@ -97,7 +97,7 @@ def read_wide(root: Path, settings: WideInput, codes: Sequence[str], zone: str |
         measured = settings.measurements
     texts = [name for name in measured if is_text(schema[name])]
     numbers = [name for name in measured if name not in texts]
-    frame = frame.select(*measured, _subject=subject, _time=time, _zoned=zoned)
+    frame = frame.select(*measured, _subject=owner, _time=time, _zoned=zoned)
     parts = [_worded(_unpivot(frame, texts))] if texts else []
     parts += [_numeric(_unpivot(frame.cast(dict.fromkeys(numbers, pl.Float64)), numbers))] if numbers else []
     events = pl.concat(parts) if parts else pl.LazyFrame(schema=SCHEMA)
@@ -106,14 +106,13 @@ def read_wide(root: Path, settings: WideInput, codes: Sequence[str], zone: str |
 
 def read_text(root: Path, settings: TextInput) -> Source:
     """Reads each field's first match in every file; `^` and `$` in its expression match at the ends of lines."""
-    paths = files(root, settings.path)
-    subjects = _subjects_of(root, paths, settings.subject, settings.path)
+    subjects = subjects_of(root, settings.path, settings.subject)
     rows = []
-    for path, subject in zip(paths, subjects.values()):
-        text = path.read_text(encoding="utf-8", errors="replace")
+    for path, owner in subjects.items():
+        text = (root / path).read_text(encoding="utf-8", errors="replace")
         for code, pattern in settings.fields.items():
             if found := re.search(pattern, text, re.MULTILINE):
-                rows.append((subject, code, found[1]))
+                rows.append((owner, code, found[1]))
     frame = pl.LazyFrame(rows, {"_subject": pl.String, "_code": pl.String, "_value": pl.String}, orient="row")
     events = _worded(frame.with_columns(_time=pl.lit(ALWAYS), _zoned=pl.lit(False)))
     return Source(events, pl.LazyFrame({"subject": list(subjects.values())}), (Table(path=settings.path),))
@@ -122,25 +121,10 @@ def read_text(root: Path, settings: TextInput) -> Source:
 def _subject(root: Path, settings: LongInput | WideInput, frame: pl.LazyFrame) -> tuple[pl.Expr, pl.LazyFrame]:
     """Returns each row's subject, and all subjects."""
     source = settings.subject
-    if source.column is not None:
-        require(frame, settings, (source.column,))
-        subject = tidy_text(pl.col(source.column))
-        return subject, frame.select(subject=subject)
-    subjects = _subjects_of(root, files(root, settings.path), source.pattern, settings.path)
-    known = pl.LazyFrame({"subject": list(subjects.values())})
-    return pl.col(FILE).replace_strict(subjects, return_dtype=pl.String), known
-
-
-def _subjects_of(root: Path, paths: Sequence[Path], pattern: str, where: str) -> dict[str, str]:
-    """Returns file, relative to the root → subject."""
-    subjects = {}
-    for path in paths:
-        relative = path.relative_to(root).as_posix()
-        found = re.search(pattern, relative)
-        if found is None or not found[1]:
-            raise InputError(f"{where}: the path '{relative}' has no subject's id, expected it to match '{pattern}'.")
-        subjects[relative] = found[1]
-    return subjects
+    rows = subject(root, settings, source, frame)
+    if source.pattern is None:
+        return rows, frame.select(subject=rows)
+    return rows, pl.LazyFrame({"subject": list(subjects_of(root, settings.path, source.pattern).values())})
 
 
 def _time(frame: pl.LazyFrame, settings: LongInput | WideInput, zone: str | None) -> tuple[pl.Expr, pl.Expr]:

@@ -15,9 +15,9 @@ class TimeColumn(Settings):
 
     Attributes:
         column: Its name.
-        unit: `datetime`: dates with times of day. `clock`: hours:minutes[:seconds] since the subject's time zero, the
-            hours without limit. Else a number of that unit since time zero. A Parquet column that is a date or a
-            duration already needs no unit.
+        unit: `datetime`: dates with times of day; a date alone is its midnight, which may be before what it dates.
+            `clock`: hours:minutes[:seconds] since the subject's time zero, the hours without limit. Else a number of
+            that unit since time zero. A Parquet column that is a date or a duration already needs no unit.
         format: How a `datetime` is written, in chrono's notation (`%d.%m.%Y %H:%M`). Default: ISO 8601.
     """
 
@@ -60,7 +60,8 @@ class LongInput(Table):
     Attributes:
         format: `long`.
         subject: Where the subject's id stands.
-        time: The time's column. Default: the events have no time and hold from the start.
+        time: The time's column. Default: the events have no time and hold from the start, so that nothing may be among
+            them that is only known later.
         code: The code's column.
         value: The value's column.
         prefix: What is put before every code, to tell two tables' codes apart.
@@ -80,7 +81,8 @@ class WideInput(Table):
     Attributes:
         format: `wide`.
         subject: Where the subject's id stands.
-        time: The time's column. Default: the values have no time and hold from the start.
+        time: The time's column. Default: the values have no time and hold from the start, so that nothing may be among
+            them that is only known later.
         measurements: The columns to read. Default: all that the variables name.
         prefix: What is put before every code, to tell two tables' codes apart.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from tfmmcl.cohorts.trajectory import Excluded
 
 OUTSIDE = "it lies outside every stay"
 NO_ANCHOR = "no anchor falls into it"
+TOO_MANY = "over a million anchors fall into it, as where a date is wrong"
+MOST = 1_000_000
 
 
 @dataclass(frozen=True, order=True)
@@ -56,7 +58,9 @@ def find_stays(timeline: Timeline, settings: StaySettings | None, first: int | N
     stays = []
     for index, start in enumerate(starts):
         following = int(starts[index + 1]) if index + 1 < len(starts) else None
-        at = np.searchsorted(ends, start, side="left")
+        # Where one stay ends as the next begins, as at a transfer, that end is the first one's.
+        transfer = bool(stays) and stays[-1].end == start
+        at = np.searchsorted(ends, start, side="right" if transfer else "left")
         end = int(ends[at]) if at < len(ends) else None
         # The next stay's start closes one whose end is not recorded.
         known = [time for time in (end, following) if time is not None]
@@ -78,13 +82,18 @@ def find_anchors(
             giving anchors at an interval.
     """
     times: set[int] = set()
+    endless = set()
     for item in settings:
         if item.each is not None:
             times.update(_times(timeline, item.each).tolist())
             continue
         for stay in stays:
-            times.update(_in_stay(stay, item, span, last))
-    anchors, lost = [], []
+            inside = _in_stay(stay, item, span, last)
+            if len(inside) > MOST:
+                endless.add(stay)
+            else:
+                times.update(inside)
+    anchors, lost = [], [Excluded("stays", TOO_MANY) for _ in endless]
     for time in sorted(times):
         # Where stays overlap, the latest counts.
         stay = max((stay for stay in stays if stay.holds(time)), key=lambda stay: stay.start, default=None)
@@ -93,22 +102,20 @@ def find_anchors(
         else:
             anchors.append(Anchor(time, stay))
     used = {anchor.stay for anchor in anchors}
-    lost += [Excluded("stays", NO_ANCHOR) for stay in stays if stay not in used]
+    lost += [Excluded("stays", NO_ANCHOR) for stay in stays if stay not in used | endless]
     return anchors, lost
 
 
-def _in_stay(stay: Stay, settings: AnchorSettings, span: float, last: int | None) -> Iterator[int]:
-    """Yields one stay's anchors at an interval, or the one at a set time after its start."""
+def _in_stay(stay: Stay, settings: AnchorSettings, span: float, last: int | None) -> range:
+    """Returns one stay's anchors at an interval, or the one at a set time after its start."""
     if settings.after_start is not None:
         time = stay.start + microseconds(settings.after_start)
-        if stay.end is None or time <= stay.end:
-            yield time
-        return
+        return range(time, time + 1 if stay.end is None or time <= stay.end else time)
     end = stay.end if stay.end is not None else last
     if end is None or settings.every is None:
-        return
+        return range(0)
     first = stay.start + microseconds(span if settings.first is None else settings.first)
-    yield from range(first, end + 1, microseconds(settings.every))
+    return range(first, end + 1, max(1, microseconds(settings.every)))
 
 
 def _times(timeline: Timeline, variable: str) -> np.ndarray:

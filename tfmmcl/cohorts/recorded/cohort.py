@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from tfmmcl.cohorts import tables
 from tfmmcl.cohorts.durations import microseconds
@@ -44,12 +45,19 @@ class RecordedCohort:
         settings: The cohort's settings.
         root: The folder or archive that holds the raw data.
         key: What ids are hashed with.
+
+    Raises:
+        InputError: If two features have one name, or windows are too long.
     """
 
     def __init__(self, settings: RecordedSettings, root: str | Path, key: bytes) -> None:
         self.settings = settings
         self.root = Path(root)
-        self.spec = _spec(settings)
+        try:
+            self.spec = _spec(settings)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise InputError(f"cohort '{settings.name}': {problem}.") from None
         self._key = key
         self._events: EventStore | None = None
         self._waveforms: WaveformIndex | None = None
@@ -73,7 +81,7 @@ class RecordedCohort:
                 inputs.time_zone,
                 folder / "events",
                 patients=lambda subjects: patients_of(subjects, root, settings.patients),
-                order=lambda patient: position(patient, settings.split.seed),
+                order=lambda patient: position(self.resume_token() + patient, settings.split.seed),  # the shards' order
             )
         if settings.signals:
             self._waveforms = build_index(root, inputs.waveforms, settings.signals, inputs.time_zone)
@@ -133,8 +141,16 @@ class RecordedCohort:
         return found
 
     def notes(self) -> list[str]:
-        """Returns sentences on what was found in the events, and on records that no subject owns."""
-        found = self._events.notes() if self._events else []
+        """Returns sentences on what was found in the events, and on ids that no other source has."""
+        found = list(self._events.notes()) if self._events else []
+        if self._events and self._waveforms and not set(self._events.subjects()) & set(self._waveforms.subjects()):
+            found.append("no subject has both events and records; expected ids that both write alike.")
+        subjects = {subject for owned in self._subjects.values() for subject in owned}
+        found += [
+            f"task '{name}': no subject has a label in {self.settings.tasks[name].path}."
+            for name, labels in self._labels.items()
+            if not labels.keys() & subjects
+        ]
         nameless = len(self._waveforms.unassigned) if self._waveforms else 0
         return found + ([f"{nameless:,} records left out: their paths give no subject."] if nameless else [])
 

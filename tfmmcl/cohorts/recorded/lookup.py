@@ -28,16 +28,13 @@ def read_lookup(
         meaning: Text → what it means, None for nothing; it sees texts without blanks around them, and `1` for `1.0`.
 
     Raises:
-        InputError: If a file cannot be read, a column is missing, or a key has rows that mean different things.
+        InputError: If a file cannot be read, a column or a path's id is missing, or a key's rows differ in meaning.
     """
     frame = tables.scan(root, table)
-    tables.require(frame, table, [column] + ([key.column] if key.column else []))
-    source = pl.col("_file").str.extract(key.pattern) if key.pattern else pl.col(key.column)
-    try:
-        rows = frame.select(source.cast(pl.String).str.strip_chars(), pl.col(column).cast(pl.String).alias("_text"))
+    tables.require(frame, table, [column])
+    rows = frame.select(_key=tables.subject(root, table, key, frame), _text=pl.col(column).cast(pl.String))
+    with tables.reading(root, table):
         found = rows.collect()
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{table.path}: cannot be read ({' '.join(str(error).split())[:200]}).") from None
     out: dict[str, Value] = {}
     for name, text in found.iter_rows():
         said = meaning(_normal(text))

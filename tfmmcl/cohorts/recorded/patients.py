@@ -30,6 +30,6 @@ def _named(subject: str, root: Path, settings: PatientSettings) -> str:
     if path is None:
         raise InputError(f"{root / name}: no such file; expected it to name the patient of '{subject}'.")
     found = re.search(settings.pattern, path.read_text(encoding="utf-8", errors="replace"))
-    if found is None:
+    if found is None or not found[1]:
         raise InputError(f"{path}: nothing matches {settings.pattern!r}, expected the patient of '{subject}'.")
     return found[1]

@@ -64,7 +64,8 @@ class StaySettings(Settings):
 
     Attributes:
         start: Variable whose events begin a stay, or `time_zero`: the one stay begins at time zero.
-        end: Variable whose events end it: the first at or after its start, and before the next start. Default: no end.
+        end: Variable whose events end it: the first at or after its start that does not end the stay before; at the
+            latest, the next start does. Default: no end.
     """
 
     start: str
@@ -83,8 +84,8 @@ class AnchorSettings(Settings):
 
     each: str | None = None
     every: Annotated[Duration, Field(gt=0)] | None = None
-    after_start: Duration | None = None
-    first: Duration | None = None
+    after_start: Annotated[Duration, Field(gt=0)] | None = None
+    first: Annotated[Duration, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> AnchorSettings:
@@ -157,7 +158,7 @@ class StaticSettings(Settings):
     """
 
     variable: str | None = None
-    look_back: Duration | None = None
+    look_back: Annotated[Duration, Field(gt=0)] | None = None
 
 
 class AboveRule(Settings):

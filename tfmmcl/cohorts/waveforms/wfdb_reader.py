@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -169,7 +170,8 @@ def _read_segment(
                 f"record {record.name}: {segment.path.name} holds {have} samples of {found.sig_name[place]}, "
                 f"expected at least {begin + expected}."
             )
-        yield want, found.sig_name[place] or "", found.units[place] or "", per_frame, values
+        unit = "uV" if chosen[want] in _in_microvolts(segment.path) else found.units[place] or ""
+        yield want, found.sig_name[place] or "", unit, per_frame, values
 
 
 @functools.lru_cache(maxsize=4096)
@@ -177,6 +179,15 @@ def _header(path: Path) -> wfdb.Record | wfdb.MultiRecord:
     import wfdb  # takes seconds to import
 
     return wfdb.rdheader(str(path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _in_microvolts(path: Path) -> frozenset[int]:
+    """Returns the signals whose unit is written with the sign for micro, which wfdb drops: it takes them for volts."""
+    text = path.with_name(f"{path.name}.hea").read_text(encoding="latin-1")
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    fields = [line.split() for line in lines[1:]]
+    return frozenset(i for i, field in enumerate(fields) if len(field) > 2 and re.search(r"/[^\x00-\x7f]+V$", field[2]))
 
 
 def _header_if_any(path: Path) -> wfdb.Record | None:
