@@ -11,6 +11,7 @@ ORDER = [
     "files",
     "config",
     "settings",
+    "finetune_settings",
     "cohorts",
     "records",
     "pipeline",
@@ -18,6 +19,7 @@ ORDER = [
     "objectives",
     "training",
     "export",
+    "evaluation",
     "benchmarks",
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -6,13 +6,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_labelled import write_labelled
 
+from tfmmcl.config import validate
 from tfmmcl.errors import InputError
-from tfmmcl.export import export_run
+from tfmmcl.export import export_finetuned, export_run
+from tfmmcl.finetune_settings import FinetuneSettings
 from tfmmcl.pipeline.batches import Batches
 from tfmmcl.records.verify import read_trajectories
+from tfmmcl.training.finetune import finetune
 from tfmmcl.training.pretrain import pretrain
-from tfmmcl.training.run_directory import RunDirectory
+from tfmmcl.training.run_directory import FinetuneDirectory, RunDirectory
 
 WITHOUT_TFMMCL = textwrap.dedent(
     """
@@ -21,7 +25,7 @@ WITHOUT_TFMMCL = textwrap.dedent(
     import numpy as np, tensorflow as tf
     serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
     inputs = {key: tf.constant(value) for key, value in np.load(sys.argv[2]).items()}
-    np.save(sys.argv[3], serve(**inputs)["embedding"])
+    np.savez(sys.argv[3], **serve(**inputs))
     """
 )
 
@@ -51,13 +55,13 @@ def test_a_fresh_process_without_tfmmcl_gives_the_pipelines_embedding(make_setti
     assert any(np.isnan(value).any() for value in inputs.values())
     np.savez(tmp_path / "inputs.npz", **inputs)
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TFMMCL, str(exported), str(tmp_path / "inputs.npz"), str(tmp_path / "out.npy")],
+        [sys.executable, "-c", WITHOUT_TFMMCL, str(exported), str(tmp_path / "inputs.npz"), str(tmp_path / "out.npz")],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npz")["embedding"], expected, rtol=0, atol=1e-5)
     assert expected.std(axis=0).max() > 1e-3  # they are not all the same
 
 
@@ -101,3 +105,44 @@ def test_exporting_over_something_or_from_nothing_is_refused(make_settings, smal
     with pytest.raises(InputError, match=r"has the fingerprint [0-9a-f]{16}, expected 0123456789abcdef"):
         export_run(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "overrides"),
+    [
+        ("high", "probability", {"reading": {"part": "crops", "seconds": 1}}),
+        ("high", "probability", {"encoder": {"signal": None}}),
+        ("third", "probability", {"training": {"epochs": 1, "precision": "mixed_bfloat16"}}),
+        ("pressure", "prediction", {"encoder": {"signal": None}}),
+    ],
+)
+def test_a_fresh_process_without_tfmmcl_gives_the_predictions_written(tmp_path, task, output, overrides):
+    data = write_labelled(tmp_path / "data", number=24)
+    small = {"stem_filters": 4, "stage_filters": [4], "blocks_per_stage": 1, "kernel_size": 5, "units": 4}
+    tree = {"task": task, "data": {"path": str(data.path), "batch_size": 8}, "training": {"epochs": 1}} | overrides
+    sizes = {"signal": small, "recurrent_layers": 1, "recurrent_units": 8, **overrides.get("encoder", {})}
+    run = FinetuneDirectory(tmp_path / "run")
+    finetune(validate(tree | {"encoder": sizes}, FinetuneSettings, "test"), run)
+    exported = export_finetuned(run)
+    assert exported == run.saved_model
+
+    rows = np.load(run.predictions)
+    chosen = rows["split"] == "test"
+    inputs = raw_inputs(data, signals=sizes["signal"] is not None)
+    place = {item.name: index for index, item in enumerate(read_trajectories(data, "test"))}
+    order = [place[name] for name in rows["trajectory"][chosen]]
+    assert len(order) < len(place)
+    np.savez(tmp_path / "inputs.npz", **{name: value[order] for name, value in inputs.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TFMMCL, str(exported), str(tmp_path / "inputs.npz"), str(tmp_path / "out.npz")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "out.npz")
+    assert set(found) == {output, "embedding"}
+    assert found["embedding"].shape == (len(order), 8)
+    assert found[output].shape == ((len(order), 3) if task == "third" else (len(order),))
+    np.testing.assert_allclose(found[output], rows["prediction"][chosen], rtol=1e-4, atol=1e-5)
+    assert rows["prediction"][chosen].std(axis=0).max() > 1e-4  # they are not all the same

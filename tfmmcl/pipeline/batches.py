@@ -56,7 +56,7 @@ class Batches:
         """
         epochs = tf.data.Dataset.range(first_epoch, self.settings.training.epochs)
         steps, size = self.steps_per_epoch(), self.settings.data.batch_size
-        return _ordered(epochs.flat_map(lambda epoch: self._epoch("train", epoch, views, size).take(steps)))
+        return ordered(epochs.flat_map(lambda epoch: self._epoch("train", epoch, views, size).take(steps)))
 
     def validation(self, views: int = 2) -> tf.data.Dataset:
         """Returns the validation split's batches, the same ones with the same views every time.
@@ -65,7 +65,7 @@ class Batches:
         """
         epoch = tf.data.Dataset.from_tensors(tf.constant(VALIDATION_EPOCH, tf.int64))
         size = self.validation_batch_size()
-        batches = _ordered(epoch.flat_map(lambda epoch: self._epoch("validation", epoch, views, size)))
+        batches = ordered(epoch.flat_map(lambda epoch: self._epoch("validation", epoch, views, size)))
         # Keras has to know where to stop: a step that runs past the end adds to the metrics' counts before it fails.
         return batches.apply(tf.data.experimental.assert_cardinality(self.data.count("validation") // size))
 
@@ -77,7 +77,7 @@ class Batches:
             return example, self.views.plain(example)
 
         records = tf.data.TFRecordDataset(self.data.shards(split))
-        return _ordered(records.map(prepare, self._parallel_calls()))
+        return ordered(records.map(prepare, self._parallel_calls()))
 
     def _epoch(self, split: Split, epoch: tf.Tensor, views: int, batch_size: int) -> tf.data.Dataset:
         seed = self.settings.seed
@@ -87,27 +87,42 @@ class Batches:
             return self.views.augmented(example, trajectory_key(seed, epoch, example["trajectory"]), views)
 
         return (
-            self._shuffled(split, epoch)
+            shuffled_records(self.data, split, seed, epoch, self.settings.data.shuffle_buffer)
             .map(augment, self._parallel_calls())
             .batch(batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
         )
-
-    def _shuffled(self, split: Split, epoch: tf.Tensor) -> tf.data.Dataset:
-        """Returns a split's serialised records in the order of this epoch: shards permuted, then a shuffle buffer."""
-        # The buffer mixes its graph's seed into ours. This runs inside `flat_map`, so the graph is its own.
-        tf.random.set_seed(1)
-        key = tf.random.fold_in(tf.stack([tf.cast(self.settings.seed, tf.int64), epoch]), tf.constant(0, tf.int64))
-        shards = tf.random.experimental.stateless_shuffle(tf.constant(self.data.shards(split)), key)
-        records = tf.data.Dataset.from_tensor_slices(shards).interleave(
-            tf.data.TFRecordDataset, _INTERLEAVED_SHARDS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        return records.shuffle(self.settings.data.shuffle_buffer, seed=key[0], reshuffle_each_iteration=False)
 
     def _parallel_calls(self) -> int:
         return self.settings.data.parallel_calls or tf.data.AUTOTUNE
 
 
-def _ordered(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def shuffled_records(data: DataSet, split: Split, seed: int, epoch: tf.Tensor, buffer: int) -> tf.data.Dataset:
+    """Returns a split's serialised records in the order of an epoch: shards permuted, then a shuffle buffer.
+
+    Args:
+        data: The data set.
+        split: The split.
+        seed: The run's seed.
+        epoch: The epoch's number, inside the function of a `flat_map`.
+        buffer: Records held in memory.
+    """
+    # The buffer mixes its graph's seed into ours. This runs inside `flat_map`, so the graph is its own.
+    tf.random.set_seed(1)
+    key = epoch_key(seed, epoch)
+    shards = tf.random.experimental.stateless_shuffle(tf.constant(data.shards(split)), key)
+    records = tf.data.Dataset.from_tensor_slices(shards).interleave(
+        tf.data.TFRecordDataset, _INTERLEAVED_SHARDS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return records.shuffle(buffer, seed=key[0], reshuffle_each_iteration=False)
+
+
+def epoch_key(seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Returns the key `(2,)` that an epoch's order is drawn with."""
+    return tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), tf.constant(0, tf.int64))
+
+
+def ordered(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the same elements, made ahead of time and never out of order."""
     options = tf.data.Options()
     options.deterministic = True
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tfmmcl.cohorts.trajectory import Spec
 from tfmmcl.errors import InputError
+from tfmmcl.finetune_settings import FinetuneSettings, ReadingSettings
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.settings import AugmentationSettings, PretrainSettings
 
@@ -17,6 +18,34 @@ def segment_samples(spec: Spec, settings: AugmentationSettings) -> int:
             f"half of the data set's {spec.window_seconds:g}-s windows ({spec.samples} samples)."
         )
     return samples
+
+
+def reading_samples(spec: Spec, settings: ReadingSettings) -> int:
+    """Returns the samples that are read of a window; raises `InputError` if it has not as many."""
+    samples = spec.samples if settings.seconds is None else round(settings.seconds * spec.sampling_rate_hz)
+    if not 1 <= samples <= spec.samples:
+        raise InputError(
+            f"reading.seconds: found {settings.seconds:g} s ({samples} samples), expected at most the data set's "
+            f"{spec.window_seconds:g}-s windows ({spec.samples} samples)."
+        )
+    return samples
+
+
+def crop_starts(spec: Spec, settings: ReadingSettings) -> list[int]:
+    """Returns the sample of a window at which each part that is read begins; several only for `crops`."""
+    spare = spec.samples - reading_samples(spec, settings)
+    if settings.part == "crops":
+        return [round(index * spare / (settings.crops - 1)) for index in range(settings.crops)]
+    return [spare // 2 if settings.part == "centre" else 0]
+
+
+def even_batches(count: int, batch_size: int) -> tuple[int, int]:
+    """Returns how many batches hold `count` trajectories, and the size of each, at most `batch_size`.
+
+    They are as even as can be, so that none is left with a few trajectories: 65 in batches of at most 64 are two of 33.
+    """
+    batches = -(-count // batch_size)
+    return batches, -(-count // batches)
 
 
 def steps_per_epoch(data: DataSet, settings: PretrainSettings) -> int:
@@ -46,7 +75,7 @@ def validation_batch_size(data: DataSet, settings: PretrainSettings) -> int:
     return min(settings.data.batch_size, count)
 
 
-def check_identity(data: DataSet, settings: PretrainSettings) -> None:
+def check_identity(data: DataSet, settings: PretrainSettings | FinetuneSettings) -> None:
     """Raises `InputError` if the settings ask for a data set with another fingerprint."""
     if settings.data.fingerprint not in (None, data.fingerprint):
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from html import escape
 
@@ -12,31 +11,13 @@ from tfmmcl.records import report_figures, report_tables
 from tfmmcl.records.flow import FlowLevel
 from tfmmcl.records.framing import read_records
 from tfmmcl.records.manifest import DataSet
+from tfmmcl.records.page import figure, page
 from tfmmcl.records.profile import PICTURED, ROWS, Profile
 from tfmmcl.records.schema import decode
 
 NAME = "report.html"
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1b1b1b; background: #fff;
-  max-width: 1080px; margin: 2em auto; padding: 0 1.5em; }
-h1 { font-size: 1.7em; margin: 0 0 .2em; }
-h2 { font-size: 1.2em; margin: 2.2em 0 .6em; padding-bottom: .2em; border-bottom: 1px solid #ccc; }
-h3 { font-size: 1em; margin: 1.6em 0 .4em; }
-p { max-width: 54em; margin: .4em 0; }
-.quiet { color: #555; font-size: .88em; }
-table { border-collapse: collapse; font-size: .86em; font-variant-numeric: tabular-nums; margin: .6em 0; }
-th, td { padding: .22em .8em; text-align: right; white-space: nowrap; }
-th { font-weight: 600; }
-thead tr:first-child th { border-top: 2px solid #333; }
-thead tr:last-child th { border-bottom: 1px solid #333; }
-tbody:last-child tr:last-child > * { border-bottom: 2px solid #333; }
-th[scope=row], thead th:first-child { text-align: left; font-weight: 400; }
-th[scope=rowgroup] { text-align: left; padding-top: .7em; }
-th[colspan] { text-align: center; }
-th.split { border-bottom: 1px solid #999; }
-tbody tr:hover > * { background: #f6f6f6; }
-.wide { overflow-x: auto; }
 .flow { display: grid; grid-template-columns: 14em 3em minmax(0, 34em); font-size: .92em; }
 .box { box-sizing: border-box; border: 1.5px solid #333; padding: .45em .8em; text-align: center; background: #fff; }
 .box b { display: block; font-size: 1.15em; font-variant-numeric: tabular-nums; }
@@ -56,11 +37,6 @@ tbody tr:hover > * { background: #f6f6f6; }
 .splits .box { width: 14em; position: relative; }
 .splits .box::before { content: ""; position: absolute; top: -.9em; left: 50%; width: 1.5px; height: .9em;
   background: #333; }
-figure { margin: 1em 0 1.8em; break-inside: avoid; }
-figure img { width: 100%; height: auto; display: block; }
-figcaption { font-size: .88em; color: #555; margin-top: .3em; }
-code { font-size: .92em; overflow-wrap: anywhere; }
-@media print { body { max-width: none; margin: 0; } h2 { break-after: avoid; } }
 """
 
 
@@ -71,10 +47,7 @@ def write_report(data: DataSet, profiles: Mapping[Split, Profile]) -> None:
         data: The data set, complete but for the report.
         profiles: Each split's profile.
     """
-    title = escape(str(data.manifest.provenance.cohort.get("name", "cohort")))
     parts = [
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}: cohort report</title>',
-        f"<style>{_STYLE}</style>\n</head>\n<body>",
         *_heading(data),
         "<h2>Flow</h2>",
         *_flow(data),
@@ -87,11 +60,9 @@ def write_report(data: DataSet, profiles: Mapping[Split, Profile]) -> None:
         *report_tables.missing(data.spec, profiles),
         "<h2>Pictures</h2>",
         *_pictures(data, profiles),
-        "</body>\n</html>\n",
     ]
-    # An id or a name may hold halves of characters, which no file can.
-    text = "\n".join(parts).encode("utf-8", "backslashreplace")
-    (data.path / NAME).write_bytes(text)
+    title = f"{data.manifest.provenance.cohort.get('name', 'cohort')}: cohort report"
+    (data.path / NAME).write_bytes(page(title, parts, _STYLE))
 
 
 def _heading(data: DataSet) -> Iterator[str]:
@@ -146,20 +117,20 @@ def _notes(data: DataSet) -> Iterator[str]:
 def _pictures(data: DataSet, profiles: Mapping[Split, Profile]) -> Iterator[str]:
     spec = data.spec
     rows = {split: profile.rows() for split, profile in profiles.items() if profile.trajectories()}
-    yield _figure(
+    yield figure(
         report_figures.draw_histograms(spec, rows),
         f"Density of each feature per split: statics by trajectory, structured features by window; up to {ROWS:,} "
         "trajectories of each split, drawn at random; the outermost bins hold the 0.5 % beyond. "
         "Where a feature has a handful of values, bars give their fractions.",
     )
-    yield _figure(
+    yield figure(
         report_figures.draw_missing(spec, rows),
         "Missing values; white is observed. Lines part statics, structured features and leads.",
     )
     for split, trajectory in _pictured(data, profiles):
         labels = [f"{name} = {label:g}" for name, label in trajectory.labels.items() if label == label]
         about = ", ".join([f"Trajectory {_short(trajectory.name)}", split, *labels])
-        yield _figure(report_figures.draw_trajectory(spec, trajectory), f"{about}; structured features by window.")
+        yield figure(report_figures.draw_trajectory(spec, trajectory), f"{about}; structured features by window.")
 
 
 def _pictured(data: DataSet, profiles: Mapping[Split, Profile]) -> Iterator[tuple[Split, Trajectory]]:
@@ -176,9 +147,3 @@ def _pictured(data: DataSet, profiles: Mapping[Split, Profile]) -> Iterator[tupl
 
 def _short(name: str) -> str:
     return name if len(name) <= 48 else f"{name[:47]}…"
-
-
-def _figure(png: bytes, caption: str) -> str:
-    source = base64.b64encode(png).decode()
-    text = escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{source}">\n<figcaption>{text}</figcaption></figure>'

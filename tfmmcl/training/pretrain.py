@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -61,7 +61,7 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
         run.start(settings)
     print(
         f"{data.count('train')} training and {data.count('validation')} validation trajectories; "
-        f"{trainer.encoder.count_params():,} parameters in the encoder; {steps} steps an epoch on {_device()}; "
+        f"{trainer.encoder.count_params():,} parameters in the encoder; {steps} steps an epoch on {device()}; "
         f"writing {run.path}",
         flush=True,
     )
@@ -110,9 +110,13 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
         "wall_seconds": sum(epoch["seconds"] for epoch in history),
         "trajectories_per_second": float(np.median(rates)) if rates else None,
         "encoder_parameters": encoder.count_params(),
-        "data": {"path": str(data.path), "fingerprint": data.fingerprint},
-        "device": _device(),
-        "versions": _versions(),
+        "data": {
+            "path": str(data.path),
+            "fingerprint": data.fingerprint,
+            "spec": data.spec.model_dump(mode="json"),
+        },
+        "device": device(),
+        "versions": versions(),
     }
 
 
@@ -131,10 +135,7 @@ def build_pretrainer(settings: PretrainSettings, data: DataSet) -> Pretrainer:
         scale_loss=training.precision == "mixed_float16",
     )
     optimizer.build(trainer.trainable_variables)
-    automatic = bool(tf.config.list_physical_devices("GPU"))
-    trainer.compile(
-        optimizer=optimizer, jit_compile=automatic if training.jit_compile == "auto" else training.jit_compile
-    )
+    trainer.compile(optimizer=optimizer, jit_compile=uses_xla(training.jit_compile))
     return trainer
 
 
@@ -188,7 +189,12 @@ def _introduce(settings: PretrainSettings, batches: Batches, encoder: keras.Mode
     tf.summary.image("trajectory and its two views", tf.image.decode_png(png)[tf.newaxis])
 
 
-def _device() -> str:
+def uses_xla(setting: Literal["auto"] | bool) -> bool:
+    """Returns whether to compile with XLA; `auto`: where there is a GPU."""
+    return bool(tf.config.list_physical_devices("GPU")) if setting == "auto" else setting
+
+
+def device() -> str:
     """Returns what the run computes on, in words."""
     graphics = tf.config.list_physical_devices("GPU")
     if not graphics:
@@ -196,7 +202,8 @@ def _device() -> str:
     return tf.config.experimental.get_device_details(graphics[0]).get("device_name", "a GPU")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Returns the versions that a result depends on."""
     return {
         "tfmmcl": tfmmcl.__version__,
         "tensorflow": tf.__version__,

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfmmcl.objectives.objective import Objective
+from tfmmcl.training.calibration import calibrate
 
 
 class Pretrainer(keras.Model):
@@ -41,20 +42,8 @@ class Pretrainer(keras.Model):
         return embeddings, self.head(embeddings, training=training)
 
     def calibrate(self, views: Sequence[dict[str, tf.Tensor]]) -> None:
-        """Sets every batch normalisation's running statistics to those of a batch.
-
-        They start at mean 0 and variance 1; what is left of that after a few steps, multiplied up over twenty layers,
-        would make inference useless in a short run.
-        """
-        layers = [layer for layer in self._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-        momenta = [layer.momentum for layer in layers]
-        try:
-            for layer in layers:
-                layer.momentum = 0.0
-            self(_stack(views), training=True)
-        finally:
-            for layer, momentum in zip(layers, momenta):
-                layer.momentum = momentum
+        """Sets every batch normalisation's running statistics to those of a batch of views."""
+        calibrate(self, lambda: self(_stack(views), training=True))
 
     def train_step(self, views: Sequence[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch of views."""

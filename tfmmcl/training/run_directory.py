@@ -6,23 +6,32 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfmmcl.config import dump, load
+import numpy as np
+
+from tfmmcl.cohorts.trajectory import Spec
+from tfmmcl.config import Settings, dump, load
 from tfmmcl.errors import InputError
+from tfmmcl.finetune_settings import FinetuneSettings
 from tfmmcl.settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _CHECKPOINT = re.compile(r"epoch-(\d{5})\.weights\.h5")
 
 
 class RunDirectory:
-    """A run's folder.
+    """A pre-training run's folder.
 
     Args:
         path: The folder; made by `start`.
     """
+
+    _instead = "a new folder, or --resume to continue that run"
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -35,7 +44,7 @@ class RunDirectory:
         self.result = self.path / "result.json"
 
     @classmethod
-    def next(cls, name: str, parent: str | Path = "runs") -> RunDirectory:
+    def next(cls, name: str, parent: str | Path = "runs") -> Self:
         """Returns the first of `parent/name-001`, `parent/name-002`, … that does not exist."""
         number = 1
         while (path := Path(parent) / f"{name}-{number:03d}").exists():
@@ -45,7 +54,7 @@ class RunDirectory:
     def check_new(self) -> None:
         """Raises `InputError` if the folder holds anything."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise InputError(f"{self.path}: already exists; expected a new folder, or --resume to continue that run.")
+            raise InputError(f"{self.path}: already exists; expected {self._instead}.")
 
     def start(self, settings: PretrainSettings) -> None:
         """Makes the folder and writes the settings; raises `InputError` if it holds anything."""
@@ -53,7 +62,7 @@ class RunDirectory:
         self.checkpoints.mkdir(parents=True)
         self.write_settings(settings)
 
-    def write_settings(self, settings: PretrainSettings) -> None:
+    def write_settings(self, settings: Settings) -> None:
         """Writes `config.yaml`."""
         write_complete(self.config, lambda path: path.write_text(dump(settings), encoding="utf-8"))
 
@@ -62,6 +71,16 @@ class RunDirectory:
         if not self.config.is_file():
             raise InputError(f"{self.path}: holds no run (no config.yaml); expected a folder that pretrain.py made.")
         return load(self.config, PretrainSettings)
+
+    def load_spec(self) -> Spec:
+        """Returns the spec of the data set that a finished run was trained on."""
+        try:
+            return Spec.model_validate(json.loads(self.result.read_text(encoding="utf-8"))["data"]["spec"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{self.result}: does not say which features the run was trained on, expected data.spec in it; "
+                "that run can be used on its own data set only."
+            ) from None
 
     def finished_epochs(self) -> list[int]:
         """Returns how many epochs each checkpoint on disk had finished, oldest first."""
@@ -95,6 +114,40 @@ class RunDirectory:
         """Writes `result.json`."""
         text = json.dumps(result, indent=1, allow_nan=False) + "\n"
         write_complete(self.result, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+class FinetuneDirectory(RunDirectory):
+    """A fine-tuning run's folder; it has a model and predictions where the other has an encoder and checkpoints.
+
+    Args:
+        path: The folder; made by `start`.
+    """
+
+    _instead = "a new folder"
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self.model = self.path / "model.keras"
+        self.predictions = self.path / "predictions.npz"
+
+    def start(self, settings: FinetuneSettings) -> None:
+        """Makes the folder and writes the settings; raises `InputError` if it holds anything."""
+        self.check_new()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write_settings(settings)
+
+    def load_settings(self) -> FinetuneSettings:
+        """Returns the settings that the run was started with; raises `InputError` if it was not started."""
+        if not self.config.is_file():
+            raise InputError(f"{self.path}: holds no run (no config.yaml); expected a folder that finetune.py made.")
+        return load(self.config, FinetuneSettings)
+
+    def load_predictions(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Yields each split with a labelled trajectory, its labels `(N,)` and predictions `(N,)` or `(N, K)`."""
+        rows = np.load(self.predictions)
+        for split in dict.fromkeys(rows["split"].tolist()):
+            chosen = rows["split"] == split
+            yield split, rows["label"][chosen], rows["prediction"][chosen]
 
 
 def write_complete(path: Path, write: Callable[[Path], Any]) -> None:

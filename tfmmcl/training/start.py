@@ -29,7 +29,7 @@ def start_settings(config: str | Path, data: str | None, overrides: Sequence[str
         InputError: If the settings, the cohort file or the data set is wrong.
     """
     if data is not None:
-        overrides = [*overrides, "data.cohort=null", f"data.path={_quoted(data)}"]
+        overrides = [*overrides, "data.cohort=null", f"data.path={quoted(data)}"]
     settings = load(config, PretrainSettings, overrides)
     if settings.data.cohort is not None:
         # A cohort file is named as seen from where the command runs, or else from the settings file beside it.
@@ -62,7 +62,7 @@ def resume_settings(run: RunDirectory, data: str | None, overrides: Sequence[str
     """
     before = run.load_settings()
     if data is not None:
-        overrides = [*overrides, f"data.path={_quoted(data)}"]
+        overrides = [*overrides, f"data.path={quoted(data)}"]
     settings = load(run.config, PretrainSettings, overrides)
     for key, old, new in _differences(before.model_dump(), settings.model_dump()):
         if key not in RESUMABLE:
@@ -123,6 +123,6 @@ def _prepare_once(cohort: Path, path: Path) -> None:
     print(f"{path}: reused", flush=True)
 
 
-def _quoted(text: str) -> str:
-    # As a YAML string, whatever it looks like.
+def quoted(text: str) -> str:
+    """Returns a text as a YAML string, whatever it looks like."""
     return "'" + text.replace("'", "''") + "'"

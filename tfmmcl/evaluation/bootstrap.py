@@ -1,0 +1,214 @@
+"""Confidence intervals and paired comparisons by resampling patients with replacement, with all their trajectories.
+
+Trajectories of one patient resemble each other, so resampling trajectories would give intervals that are too narrow
+(the cluster bootstrap; Davison and Hinkley 1997, Bootstrap Methods and their Application, Section 3.8). With several
+seeds the statistic is the median over seeds of the metric; the seeds stay as they are, so an interval speaks of other
+patients, not of other seeds.
+
+A resample is a multiplicity per patient, which weights the patient's trajectories: predictions are sorted once for
+many resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tfmmcl.errors import InputError, nearest
+from tfmmcl.evaluation.metrics import Array, check_binary, check_numbers, count_by_threshold
+
+ROUNDS = 20
+"""How often resamples in which the metric is undefined are drawn again before the interval is given up."""
+WEIGHTS_AT_ONCE = 1_000_000
+"""Weights held in memory at once: resamples times trajectories."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric with its confidence interval; `low` and `high` are NaN where there is none."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of metrics, first minus second, with its confidence interval and two-sided p-value."""
+
+    estimate: float
+    low: float
+    high: float
+    p_value: float
+
+
+def interval(
+    metric: str,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    patients: ArrayLike,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Returns a metric with its percentile interval.
+
+    Resamples in which the metric is undefined, such as an AUROC with one class, are drawn again. The interval is NaN
+    where the estimate is, and for fewer than two patients.
+
+    Args:
+        metric: One of `METRICS`.
+        labels: `(n,)`; 0 or 1 for the binary metrics.
+        predictions: `(n,)`, or `(S, n)` for S seeds.
+        patients: Whose trajectory it is, `(n,)`; ids of any kind.
+        resamples: Default 2000.
+        level: Of confidence. Default 0.95.
+        seed: The same seed draws the same patients. Default 0.
+
+    Raises:
+        InputError: If the metric is unknown, lengths differ, or labels or predictions are not what the metric takes.
+    """
+    estimates, drawn = _replicate(metric, labels, [predictions], patients, resamples, seed)
+    return Interval(float(estimates[0]), *_percentiles(drawn[0], level))
+
+
+def difference(
+    metric: str,
+    labels: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    patients: ArrayLike,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Returns how much two arms differ, first minus second; both see the same resampled patients.
+
+    The p-value turns the percentile interval round (Hall 1992, The Bootstrap and Edgeworth Expansion, Section 3.12):
+    twice the smaller share of resampled differences on either side of 0, `2 min(#{d ≤ 0} + 1, #{d ≥ 0} + 1) / (R + 1)`
+    and at most 1. Counting the estimate itself as one more resample keeps it above 0 (Davison and Hinkley 1997,
+    Bootstrap Methods and their Application, Chapter 4).
+
+    Args:
+        metric: One of `METRICS`.
+        labels: `(n,)`; 0 or 1 for the binary metrics.
+        first: Predictions of one arm, `(n,)`, or `(S, n)` for S seeds.
+        second: Predictions of the other arm, `(n,)` or `(S, n)`; the arms may differ in S.
+        patients: Whose trajectory it is, `(n,)`; ids of any kind.
+        resamples: Default 2000.
+        level: Of confidence. Default 0.95.
+        seed: The same seed draws the same patients. Default 0.
+
+    Raises:
+        InputError: As `interval`.
+    """
+    estimates, drawn = _replicate(metric, labels, [first, second], patients, resamples, seed)
+    differences = drawn[0] - drawn[1]
+    tail = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+    p_value = np.nan if np.isnan(differences).any() else min(1.0, float(2 * (tail + 1) / (resamples + 1)))
+    return Difference(float(estimates[0] - estimates[1]), *_percentiles(differences, level), p_value)
+
+
+def auroc(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Array:
+    """Returns the weighted area under the ROC curve, ties counted half, `(R,)`; NaN where one class has no weight.
+
+    Args:
+        labels: 0 or 1, `(n,)`.
+        predictions: `(n,)`.
+        weights: `(n, R)`, a column per resample.
+    """
+    true, false = count_by_threshold(labels, predictions, weights)
+    # A negative yields to the positives above it and to half of those it ties with; doubled, all are integers.
+    doubled = np.einsum("gr,gr->r", false, 2 * np.cumsum(true, axis=0) - true)
+    return _divide(doubled, 2 * true.sum(axis=0) * false.sum(axis=0))
+
+
+def average_precision(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Array:
+    """Returns the weighted average precision, `(R,)`; NaN where one class has no weight. Arguments as `auroc`."""
+    true, false = count_by_threshold(labels, predictions, weights)
+    predicted = np.cumsum(true + false, axis=0)
+    # Where nothing is predicted positive yet, nothing is gained either, so the 1 is harmless.
+    area = np.einsum("gr,gr->r", true, np.cumsum(true, axis=0) / np.maximum(predicted, 1))
+    return np.where(false.any(axis=0), _divide(area, true.sum(axis=0)), np.nan)
+
+
+def mean_squared_error(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Array:
+    """Returns the weighted mean squared error, of probabilities the Brier score, `(R,)`. Arguments as `auroc`."""
+    return _divide((predictions - labels) ** 2 @ weights, weights.sum(axis=0))
+
+
+def mean_absolute_error(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Array:
+    """Returns the weighted mean absolute error, `(R,)`. Arguments as `auroc`, with any labels."""
+    return _divide(np.abs(predictions - labels) @ weights, weights.sum(axis=0))
+
+
+def r2(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Array:
+    """Returns the weighted coefficient of determination, `(R,)`; NaN where the labels with weight are all equal.
+
+    Arguments as `auroc`, with any labels.
+    """
+    # Measured from near the middle, so that a large mean costs no digits.
+    centred = labels - labels.mean()
+    spread = centred**2 @ weights - _divide((centred @ weights) ** 2, weights.sum(axis=0))
+    varies = [np.unique(labels[column > 0]).size > 1 for column in weights.T]
+    return 1 - _divide((predictions - labels) ** 2 @ weights, np.where(varies, spread, 0))
+
+
+BINARY_METRICS: dict[str, Callable[..., Array]] = {
+    "auroc": auroc,
+    "auprc": average_precision,
+    "brier": mean_squared_error,
+}
+METRICS: dict[str, Callable[..., Array]] = {**BINARY_METRICS, "mae": mean_absolute_error, "r2": r2}
+"""Name → function of labels, predictions and weights."""
+
+
+def _replicate(
+    metric: str, labels: ArrayLike, arms: list[ArrayLike], patients: ArrayLike, resamples: int, seed: int
+) -> tuple[Array, Array]:
+    """Returns the metric of each of `A` arms, `(A,)`, and over the same resamples of patients, `(A, resamples)`."""
+    if metric not in METRICS:
+        raise InputError(
+            f"metric '{metric}' is unknown; expected one of {', '.join(METRICS)}{nearest(metric, METRICS)}"
+        )
+    check = check_binary if metric in BINARY_METRICS else check_numbers
+    seeds = [np.stack([check(labels, row)[1] for row in np.atleast_2d(arm)]) for arm in arms]
+    labels = np.asarray(labels, np.float64)
+    if np.shape(patients) != labels.shape:
+        raise InputError(f"patients have shape {np.shape(patients)}; expected {labels.shape}, one per label")
+    names, owner = np.unique(patients, return_inverse=True)
+
+    def statistics(multiplicities: NDArray[np.integer]) -> Array:
+        weights = multiplicities[owner]
+        return np.array([np.median([METRICS[metric](labels, row, weights) for row in rows], axis=0) for rows in seeds])
+
+    drawn = np.full((len(arms), resamples), np.nan)
+    if names.size == 0:
+        return np.full(len(arms), np.nan), drawn
+    estimates = statistics(np.ones((names.size, 1), np.int64))[:, 0]
+    if names.size == 1 or np.isnan(estimates).any():
+        return estimates, drawn
+    generator = np.random.default_rng(seed)
+    for _ in range(ROUNDS):
+        missing = np.flatnonzero(np.isnan(drawn[0]))
+        if missing.size == 0:
+            break
+        for block in np.array_split(missing, 1 + missing.size * labels.size // WEIGHTS_AT_ONCE):
+            chosen = generator.multinomial(names.size, np.full(names.size, 1 / names.size), size=block.size)
+            drawn[:, block] = statistics(np.ascontiguousarray(chosen.T))
+    return estimates, drawn
+
+
+def _percentiles(drawn: Array, level: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _divide(numerator: NDArray, denominator: NDArray) -> Array:
+    """Returns the quotient, NaN where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator != 0)

@@ -1,0 +1,150 @@
+"""From single results to what is reported: medians over seeds, intervals over patients, differences between arms."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfmmcl.cohorts.trajectory import Task
+from tfmmcl.evaluation import bootstrap
+from tfmmcl.evaluation.metrics import LOWER_IS_BETTER, median_and_half_iqr
+from tfmmcl.evaluation.results import DISPLAY_NAMES, Cell, Comparison, EvaluatedTask, Summary
+
+METRICS = {
+    "binary": ("auroc", "auprc", "brier", "calibration_intercept", "calibration_slope", "calibration_error"),
+    "multiclass": ("auroc", "accuracy", "log_loss"),
+    "regression": ("mae", "rmse", "r2", "pearson"),
+}
+"""Kind of task → the metrics that are reported, of those that each cell has."""
+
+COMPARED = (
+    ("contrastive", "rand_init"),
+    ("contrastive_no_ecg", "rand_init_no_ecg"),
+    ("contrastive", "contrastive_no_ecg"),
+    ("rand_init", "rand_init_no_ecg"),
+)
+"""Pairs of arms whose difference is reported in every mode; in the main mode, every pair's is."""
+
+Group = tuple[str, str, str, float]  # arm, task, mode, fraction
+
+
+class Predictions:
+    """The test split's predictions of a group's seeds, read from the cells' files.
+
+    Attributes:
+        labels: `(n,)`.
+        patients: `(n,)`.
+        predictions: `(S, n)`, or `(S, n, K)` for a multiclass task.
+    """
+
+    def __init__(self, cells: Sequence[Cell], folder: Path) -> None:
+        rows = []
+        for cell in cells:
+            with np.load(folder / cell.predictions, allow_pickle=False) as arrays:
+                order = np.argsort(arrays["trajectory"])
+                self.labels, self.patients = arrays["label"][order], arrays["patient"][order]
+                rows.append(arrays["prediction"][order])
+        self.predictions = np.stack(rows)
+
+
+def summarise(
+    cells: Sequence[Cell], tasks: Sequence[EvaluatedTask], folder: Path, resamples: int, level: float
+) -> tuple[list[Summary], list[Comparison]]:
+    """Summarises every group of cells that differ in their seed alone, and compares arms.
+
+    Args:
+        cells: All results.
+        tasks: What was predicted.
+        folder: The report's folder, with the cells' predictions.
+        resamples: Bootstrap resamples.
+        level: Of the intervals.
+    """
+    kinds = {item.task.name: item.task for item in tasks}
+    groups: dict[Group, list[Cell]] = defaultdict(list)
+    for cell in sorted(cells, key=lambda cell: cell.seed):
+        groups[cell.arm, cell.task, cell.mode, cell.fraction].append(cell)
+    read = {group: Predictions(members, folder) for group, members in groups.items()}
+    summaries = [
+        row for group, members in groups.items() for row in _rows(group, members, read[group], kinds, resamples, level)
+    ]
+    headlines = {item.task.name: item.headline for item in tasks}
+    comparisons = [
+        _compare(first, second, metric, read, resamples, level)
+        for first, second in _pairs(groups, summaries, headlines)
+        for metric in _comparable(kinds[first[1]])
+    ]
+    return summaries, comparisons
+
+
+def _rows(
+    group: Group, cells: Sequence[Cell], read: Predictions, kinds: dict[str, Task], resamples: int, level: float
+) -> Iterator[Summary]:
+    arm, task, mode, fraction = group
+    for metric in METRICS[kinds[task].kind]:
+        values = [cell.test.get(metric) for cell in cells]
+        known = np.array([value for value in values if value is not None], float)
+        median, half = median_and_half_iqr(known) if known.size == len(values) else (math.nan, math.nan)
+        low = high = math.nan
+        if metric in _comparable(kinds[task]):
+            found = bootstrap.interval(
+                metric, read.labels, read.predictions, read.patients, resamples=resamples, level=level
+            )
+            low, high = found.low, found.high
+        positives = int((read.labels == 1).sum()) if kinds[task].kind == "binary" else None
+        yield Summary(
+            arm=arm, task=task, mode=mode, fraction=fraction, metric=metric,
+            median=_finite(median), half_iqr=_finite(half), low=_finite(low), high=_finite(high), level=level,
+            seeds=len(cells), n=len(read.labels), patients=len(set(read.patients)), positives=positives,
+        )  # fmt: skip
+
+
+def _pairs(
+    groups: dict[Group, list[Cell]], summaries: Sequence[Summary], headlines: dict[str, str]
+) -> Iterator[tuple[Group, Group]]:
+    """Yields the groups to compare: all pairs of arms and the best baseline in the main mode, else `COMPARED`."""
+    modes = {mode for _, _, mode, _ in groups if mode != "baseline"}
+    main = "finetune" if "finetune" in modes else min(modes, default="baseline")
+    best: dict[tuple[str, float], tuple[float, Group]] = {}
+    for row in summaries:
+        if row.mode == "baseline" and row.metric == headlines[row.task] and row.median is not None:
+            score = -row.median if row.metric in LOWER_IS_BETTER else row.median
+            found = score, (row.arm, row.task, row.mode, row.fraction)
+            best[row.task, row.fraction] = max(best.get((row.task, row.fraction), found), found)
+    for (arm, task, mode, fraction), (other, *rest) in itertools.permutations(groups, 2):
+        if rest != [task, mode, fraction] or mode == "baseline":
+            continue
+        ordered = list(DISPLAY_NAMES).index(arm) > list(DISPLAY_NAMES).index(other)
+        if (arm, other) in COMPARED or (mode == main and ordered and (other, arm) not in COMPARED):
+            yield (arm, task, mode, fraction), (other, task, mode, fraction)
+    for arm, task, mode, fraction in groups:
+        if mode == main and (task, fraction) in best:
+            yield (arm, task, mode, fraction), best[task, fraction][1]
+
+
+def _compare(
+    first: Group, second: Group, metric: str, read: dict[Group, Predictions], resamples: int, level: float
+) -> Comparison:
+    one, two = read[first], read[second]
+    found = bootstrap.difference(
+        metric, one.labels, one.predictions, two.predictions, one.patients, resamples=resamples, level=level
+    )
+    return Comparison(
+        task=first[1], mode=first[2], second_mode=second[2], fraction=first[3], metric=metric,
+        first=first[0], second=second[0], difference=_finite(found.estimate),
+        low=_finite(found.low), high=_finite(found.high), p_value=_finite(found.p_value),
+        n=len(one.labels), patients=len(set(one.patients)), seeds=len(one.predictions),
+    )  # fmt: skip
+
+
+def _comparable(task: Task) -> tuple[str, ...]:
+    """Returns the metrics that have bootstrap intervals."""
+    return {"binary": ("auroc", "auprc", "brier"), "multiclass": (), "regression": ("mae", "r2")}[task.kind]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
