@@ -17,6 +17,9 @@ from tfmmcl.evaluation.results import DISPLAY_NAMES, Results, Summary
 
 KINDS = (Task(name="sofa", kind="multiclass", classes=("low", "middle", "high")), Task(name="mpap", kind="regression"))
 
+# One process simulates the results that these tests look at.
+pytestmark = pytest.mark.xdist_group("evaluation report")
+
 
 class Page(HTMLParser):
     """Tables as rows of cells' texts, what is bold, figures' captions, and every element's attributes."""

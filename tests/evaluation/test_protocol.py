@@ -18,7 +18,8 @@ from tfmmcl.evaluation.settings import EvaluateSettings
 from tfmmcl.records.labels import labelled
 from tfmmcl.records.writer import write_dataset
 
-pytestmark = pytest.mark.slow
+# One process runs the evaluation that these tests look at.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("protocol")]
 
 TINY = {
     "fractions": [0.5, 1.0],

@@ -35,6 +35,7 @@ def evaluate(repository, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_report_of_every_kind_of_task_without_signals(evaluate, tmp_path):
     write_labelled(tmp_path / "data", leads=())
     done = evaluate("--out", "report", "--workers", 1)
