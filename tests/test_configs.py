@@ -5,6 +5,7 @@ import yaml
 
 from tfmmcl.cohorts.catalog import load_cohort, make_cohort
 from tfmmcl.config import load
+from tfmmcl.evaluation.settings import EvaluateSettings
 from tfmmcl.models.encoder import build_encoder
 from tfmmcl.pipeline.shapes import segment_samples
 from tfmmcl.settings import PretrainSettings
@@ -44,3 +45,10 @@ def test_paper_yaml_builds_the_papers_encoder_for_the_papers_shape(repository):
     samples = segment_samples(spec, settings.augmentation)
     encoder = build_encoder(10, 9, 9, samples, 4, settings.encoder)
     assert encoder.count_params() == 22_153_600
+
+
+def test_evaluation_settings_load(repository):
+    paths = sorted((repository / "configs").glob("evaluate_*.yaml"))
+    assert len(paths) == 4
+    for path in paths:
+        load(path, EvaluateSettings)

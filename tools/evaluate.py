@@ -14,7 +14,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--data", required=True, help="a prepared data set's folder")
     parser.add_argument("--out", required=True, help="the report's folder; what it holds already is not done again")
-    parser.add_argument("--config", help="settings (default: configs/evaluate_demo.yaml)")
+    parser.add_argument("--config", help="settings (default: configs/evaluate_synthetic.yaml)")
     parser.add_argument("--tasks", nargs="+", help="tasks to predict (default: the settings', or else all)")
     parser.add_argument("--arms", nargs="+", help="networks to compare (default: the settings')")
     parser.add_argument("--seeds", type=int, help="seeds 0, 1, … (default: the settings')")
@@ -32,7 +32,7 @@ def main() -> None:
             overrides.append(f"{key}=[{', '.join(names)}]")
     if arguments.seeds is not None:
         overrides.append(f"seeds={arguments.seeds}")
-    settings = load(arguments.config or CONFIGS / "evaluate_demo.yaml", EvaluateSettings, overrides)
+    settings = load(arguments.config or CONFIGS / "evaluate_synthetic.yaml", EvaluateSettings, overrides)
     data = DataSet.open(arguments.data)
 
     from tfmmcl.evaluation.protocol import evaluate
