@@ -177,6 +177,12 @@ def test_an_archive_is_as_good_as_a_folder(tmp_path):
     one, _, _ = items(changed(), tmp_path / "raw", tmp_path / "a")
     two, _, _ = items(changed(), archive, tmp_path / "b")
     assert [item.name for item in one] == [item.name for item in two]
+    again = RecordedCohort(changed(), archive, KEY)
+    for _ in range(2):  # staged anew in an emptied folder, as where the sources turn out to differ
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        (tmp_path / "c").mkdir()
+        again.stage(tmp_path / "c")
+    assert again.patients() == ["7"]
 
 
 @settings(deadline=None, max_examples=15)

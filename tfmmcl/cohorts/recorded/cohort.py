@@ -52,7 +52,8 @@ class RecordedCohort:
 
     def __init__(self, settings: RecordedSettings, root: str | Path, key: bytes) -> None:
         self.settings = settings
-        self.root = Path(root)
+        # An archive is unpacked by `stage`, perhaps more than once; `root` is then the folder that holds its files.
+        self.root = self._source = Path(root)
         try:
             self.spec = _spec(settings)
         except ValidationError as error:
@@ -72,7 +73,7 @@ class RecordedCohort:
             InputError: If a source is missing or damaged, or does not fit the settings.
         """
         settings, inputs = self.settings, self.settings.inputs
-        self.root = root = tables.unpack(self.root, folder / "unpacked")
+        self.root = root = tables.unpack(self._source, folder / "unpacked")
         if inputs.events:
             self._events = stage_events(
                 root,
