@@ -15,7 +15,7 @@ from tfmmcl.evaluation import baselines, metrics, probes, tabular
 from tfmmcl.evaluation.arms import finetune_settings, is_pretrained, key_of, pretrain_settings, pretraining_run
 from tfmmcl.evaluation.results import Cell, Labelled, Mode
 from tfmmcl.evaluation.settings import EvaluateSettings
-from tfmmcl.records.labels import Label, fraction_of_patients, labelled
+from tfmmcl.records.labels import Label, find_task, fraction_of_patients, labelled
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.training.run_directory import write_complete
 
@@ -78,7 +78,7 @@ class Cells:
 
     def _compute(self, job: Job, predictions: Path) -> Cell:
         began = time.perf_counter()
-        task = next(task for task in self.data.spec.tasks if task.name == job.task)
+        task = find_task(self.data, job.task)
         training = self._training_labels(job)
         predicted = self._finetuned(job) if job.mode == "finetune" else self._fitted(job, task, training)
         arrays = {}

@@ -13,6 +13,7 @@ from tfmmcl.cohorts.events.codes import matches, may_begin
 from tfmmcl.cohorts.events.mimic_iv import read_mimic_iv
 from tfmmcl.cohorts.events.settings import (
     EventInput,
+    EventTable,
     LongInput,
     MedsInput,
     MimicIvInput,
@@ -118,7 +119,7 @@ def read_text(root: Path, settings: TextInput) -> Source:
     return Source(events, pl.LazyFrame({"subject": list(subjects.values())}), (Table(path=settings.path),))
 
 
-def _subject(root: Path, settings: LongInput | WideInput, frame: pl.LazyFrame) -> tuple[pl.Expr, pl.LazyFrame]:
+def _subject(root: Path, settings: EventTable, frame: pl.LazyFrame) -> tuple[pl.Expr, pl.LazyFrame]:
     """Returns each row's subject, and all subjects."""
     source = settings.subject
     rows = subject(root, settings, source, frame)
@@ -127,7 +128,7 @@ def _subject(root: Path, settings: LongInput | WideInput, frame: pl.LazyFrame) -
     return rows, pl.LazyFrame({"subject": list(subjects_of(root, settings.path, source.pattern).values())})
 
 
-def _time(frame: pl.LazyFrame, settings: LongInput | WideInput, zone: str | None) -> tuple[pl.Expr, pl.Expr]:
+def _time(frame: pl.LazyFrame, settings: EventTable, zone: str | None) -> tuple[pl.Expr, pl.Expr]:
     if settings.time is None:
         return pl.lit(ALWAYS), pl.lit(False)
     require(frame, settings, (settings.time.column,))

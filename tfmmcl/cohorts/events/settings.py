@@ -54,44 +54,45 @@ class MimicIvInput(Settings):
     path: str = "."
 
 
-class LongInput(Table):
+class EventTable(Table):
+    """What long and wide tables share.
+
+    Attributes:
+        subject: Where the subject's id stands.
+        time: The time's column. Default: the events have no time and hold from the start, so that nothing may be among
+            them that is only known later.
+        prefix: What is put before every code, to tell two tables' codes apart.
+    """
+
+    subject: SubjectSource
+    time: TimeColumn | None = None
+    prefix: str = ""
+
+
+class LongInput(EventTable):
     """One row per event.
 
     Attributes:
         format: `long`.
-        subject: Where the subject's id stands.
-        time: The time's column. Default: the events have no time and hold from the start, so that nothing may be among
-            them that is only known later.
         code: The code's column.
         value: The value's column.
-        prefix: What is put before every code, to tell two tables' codes apart.
     """
 
     format: Literal["long"]
-    subject: SubjectSource
-    time: TimeColumn | None = None
     code: str
     value: str
-    prefix: str = ""
 
 
-class WideInput(Table):
+class WideInput(EventTable):
     """One column per measurement; its name is the code. A text that is no number makes the code `COLUMN//TEXT`.
 
     Attributes:
         format: `wide`.
-        subject: Where the subject's id stands.
-        time: The time's column. Default: the values have no time and hold from the start, so that nothing may be among
-            them that is only known later.
         measurements: The columns to read. Default: all that the variables name.
-        prefix: What is put before every code, to tell two tables' codes apart.
     """
 
     format: Literal["wide"]
-    subject: SubjectSource
-    time: TimeColumn | None = None
     measurements: tuple[str, ...] | None = None
-    prefix: str = ""
 
 
 class TextInput(Settings):
