@@ -5,7 +5,7 @@ from scipy.special import expit
 
 from tfmmcl.cohorts.trajectory import Task
 from tfmmcl.evaluation.metrics import binary, multiclass, regression
-from tfmmcl.evaluation.results import Cell, EvaluatedTask, Labelled, Pretraining, Results
+from tfmmcl.evaluation.results import EMBEDDINGS, Cell, EvaluatedTask, Labelled, Pretraining, Results
 from tfmmcl.evaluation.summaries import summarise
 
 SKILL = {  # how much of the truth reaches the predictions with all labels, and what is left of it with few
@@ -100,14 +100,15 @@ class Simulation:
 
     def write_embeddings(self, arm, folder):
         """Writes what the frozen encoder of an arm makes of all trajectories."""
-        (folder / "embeddings").mkdir(exist_ok=True)
+        run = folder / _run(arm)
+        run.mkdir(parents=True, exist_ok=True)
         strength = SKILL[arm][0]
         truth = np.stack([self.truth[task.name] for task in self.tasks], axis=1)
         own = {name: self.rng.normal(size=8) for name in np.unique(self.patient)}
         weights = self.rng.normal(size=(truth.shape[1], 8))
         places = strength * truth @ weights + 1.5 * np.stack([own[name] for name in self.patient])
         np.savez(
-            folder / "embeddings" / f"{arm}.npz",
+            run / EMBEDDINGS,
             embedding=(places + 0.3 * self.rng.normal(size=places.shape)).astype(np.float32),
             patient=self.patient,
             trajectory=self.trajectory,
@@ -185,6 +186,10 @@ def simulate(
     )
 
 
+def _run(arm):
+    return f"pretrained/{arm}"
+
+
 def _pretrained(arm, seed):
     epochs = np.arange(1, 31)
     rng = np.random.default_rng(seed)
@@ -194,4 +199,4 @@ def _pretrained(arm, seed):
         for epoch, one in zip(epochs, loss.tolist())
     ]
     chance = {"loss": float(np.log(255)), "contrastive_accuracy": 1 / 255}
-    return Pretraining(arm=arm, run=f"pretrained/{arm}", history=history, chance=chance, wall_seconds=754.0)
+    return Pretraining(arm=arm, run=_run(arm), history=history, chance=chance, wall_seconds=754.0)

@@ -13,7 +13,8 @@ from tfmmcl.evaluation.arms import applicable, pretraining_run
 from tfmmcl.evaluation.bootstrap import difference, interval
 from tfmmcl.evaluation.cells import Cells, Job
 from tfmmcl.evaluation.protocol import all_jobs, chosen_tasks, evaluate
-from tfmmcl.evaluation.results import Results
+from tfmmcl.evaluation.report import REPORT, write_report
+from tfmmcl.evaluation.results import EMBEDDINGS, Results
 from tfmmcl.evaluation.settings import EvaluateSettings
 from tfmmcl.records.labels import labelled
 from tfmmcl.records.writer import write_dataset
@@ -68,6 +69,27 @@ def small_data(tmp_path_factory):
 def done(small_data, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluation")
     return evaluate(settings(), small_data, out, workers=1), out
+
+
+def test_a_pretrained_encoders_embeddings_are_kept_with_patient_split_and_labels(done, small_data):
+    results, out = done
+    with np.load(out / results.pretraining[0].run / EMBEDDINGS) as arrays:
+        assert arrays["embedding"].shape == (
+            sum(split.trajectories for split in small_data.manifest.splits.values()),
+            8,
+        )
+        assert np.isfinite(arrays["embedding"]).all()
+        for split in ("train", "validation", "test"):
+            rows = arrays["split"] == split
+            kept = zip(arrays["patient"][rows], arrays["trajectory"][rows], arrays["task/elevated_mpap"][rows])
+            assert list(kept) == [tuple(label) for label in labelled(small_data, split, "elevated_mpap")]
+
+
+def test_the_report_has_a_map_of_each_pretrained_encoder(done):
+    results, out = done
+    write_report(results, out)
+    page = (out / REPORT).read_text()
+    assert page.count("t-SNE of the frozen pre-trained encoder") == len(results.pretraining)
 
 
 def test_every_arm_mode_fraction_and_seed_has_one_result(done):

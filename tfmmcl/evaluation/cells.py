@@ -162,9 +162,9 @@ class Cells:
 
     def _embedded(self, arm: str, seed: int | None) -> dict:
         from tfmmcl.evaluation import embeddings  # TensorFlow
-        from tfmmcl.models.loading import load_model
 
-        settings = pretrain_settings(arm, self.settings, self.data)
         run = pretraining_run(arm, self.settings, self.data, self.out)
-        encoder = load_model(run.encoder) if run else embeddings.random_encoder(settings, self.data, seed)
-        return embeddings.embed(encoder, settings, self.data)
+        if run is not None:
+            return embeddings.of_run(run, self.data)
+        settings = pretrain_settings(arm, self.settings, self.data)
+        return embeddings.embed(embeddings.random_encoder(settings, self.data, seed), settings, self.data)

@@ -42,11 +42,15 @@ def evaluate(settings: EvaluateSettings, data: DataSet, out: Path, workers: int 
     Raises:
         InputError: If a task or an arm does not fit the data set.
     """
+    from tfmmcl.evaluation import embeddings  # TensorFlow
+
     began = time.perf_counter()
     tasks = chosen_tasks(settings, data)
     arms = applicable(settings, data)
     workers = workers or default_workers()
     runs = {arm: pretrain_missing(arm, settings, data, out) for arm in arms}
+    for run in filter(None, runs.values()):
+        embeddings.of_run(run, data)  # here, so that no two processes do it
     jobs = list(all_jobs(settings, arms, [item.task.name for item in tasks]))
     cells = run_jobs(jobs, settings, data, out, workers)
     summary, comparisons = summarise(cells, tasks, out, settings.resamples, settings.level)

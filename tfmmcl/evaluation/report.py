@@ -12,7 +12,7 @@ from tfmmcl.evaluation import embedding_maps, figures, report_tables
 from tfmmcl.evaluation.drawing import Picture
 from tfmmcl.evaluation.findings import METRICS, MODES, Findings, percent, seeds_of
 from tfmmcl.evaluation.metrics import LOWER_IS_BETTER
-from tfmmcl.evaluation.results import DISPLAY_NAMES, EvaluatedTask, Results, Summary
+from tfmmcl.evaluation.results import DISPLAY_NAMES, EMBEDDINGS, EvaluatedTask, Results, Summary
 from tfmmcl.records.page import figure, page
 
 REPORT = "report.html"
@@ -29,8 +29,8 @@ def write_report(results: Results, folder: Path) -> None:
 
     Args:
         results: What was found.
-        folder: Where both go; it holds the predictions that `results` names, and `embeddings/ARM.npz`. What is
-            not there is left out of the report.
+        folder: Where both go; it holds the predictions that `results` names, and its pre-training runs with their
+            `embeddings.npz`. A map whose embeddings are not there is left out of the report.
     """
     write_table(results, folder / TABLE)
     title = f"{results.data.get('name', 'data')}: evaluation"
@@ -172,14 +172,14 @@ def _calibration(findings: Findings, setting: str) -> Iterator[str]:
 
 
 def _maps(findings: Findings) -> Iterator[str]:
-    for arm in findings.networks:
-        path = findings.folder / "embeddings" / f"{arm}.npz"
+    for run in findings.results.pretraining:
+        path = findings.folder / run.run / EMBEDDINGS
         if not path.is_file():
             continue
         embeddings = embedding_maps.Embeddings(path)
         yield from _figure(
             embedding_maps.draw_map(embeddings, [task.task for task in findings.results.tasks]),
-            f"{DISPLAY_NAMES[arm]}, 1 seed: t-SNE of the frozen pre-trained encoder's embeddings; "
+            f"{DISPLAY_NAMES[run.arm]}, 1 seed: t-SNE of the frozen pre-trained encoder's embeddings; "
             f"n = {len(embeddings.places):,} of {embeddings.total:,} trajectories of all splits"
             f"{', drawn at random' if len(embeddings.places) < embeddings.total else ''}. In brackets, trajectories.",
         )

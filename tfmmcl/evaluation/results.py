@@ -12,6 +12,9 @@ from tfmmcl.cohorts.trajectory import Task
 
 Mode = Literal["finetune", "linear", "mlp", "knn", "baseline"]
 
+EMBEDDINGS = "embeddings.npz"
+"""Every trajectory's embedding by a pre-trained encoder, in the folder of its run."""
+
 DISPLAY_NAMES = {
     "rand_init": "RandInit",
     "rand_init_no_ecg": "RandInit (No ECG)",
