@@ -1,4 +1,4 @@
-"""Verifies a data set: every checksum, count and value range, and that no patient is in two splits."""
+"""Verifies a data set: every checksum, count and value range, and that nothing leaks from split or label."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def main() -> None:
             )
         raise InputError("\n".join(lines))
     print(summarise(data))
-    print("verified: every checksum, count and value range holds, and no patient is in two splits")
+    print(
+        "verified: every checksum, count and value range holds, no patient is in two splits, and no input gives a "
+        "label away by itself"
+    )
 
 
 if __name__ == "__main__":

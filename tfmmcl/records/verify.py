@@ -1,9 +1,10 @@
-"""Checks a data set: every checksum, count, shape and value range, and that no patient is in two splits."""
+"""Checks a data set: every checksum, count, shape and value range, and that nothing leaks from split or label."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from tfmmcl.cohorts.trajectory import Spec, Trajectory
 from tfmmcl.errors import InputError
 from tfmmcl.files import sha256
 from tfmmcl.records.framing import read_records
+from tfmmcl.records.leaks import Contents, Inputs
 from tfmmcl.records.manifest import DataSet, LabelCount, Shard
 from tfmmcl.records.schema import decode
 
@@ -27,6 +29,17 @@ def read_trajectories(data: DataSet, split: Split) -> Iterator[Trajectory]:
                 raise InputError(f"{path}: record {index}: {error}") from None
 
 
+@dataclass
+class _Seen:
+    """What the shards read so far hold."""
+
+    inputs: Inputs
+    counts: dict[Split, Counter[str]]
+    contents: Contents = field(default_factory=Contents)
+    split_of: dict[str, Split] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+
 def verify(data: DataSet) -> list[str]:
     """Returns one sentence for each thing that is wrong; an empty list means the data set is sound.
 
@@ -34,15 +47,14 @@ def verify(data: DataSet) -> list[str]:
         data: The data set; every byte of it is read, with a progress bar.
     """
     problems = _check_statistics(data)
-    split_of: dict[str, Split] = {}
-    names: set[str] = set()
-    found: dict[Split, Counter[str]] = {split: Counter() for split in data.manifest.splits}
+    seen = _Seen(Inputs(data.spec), {split: Counter() for split in data.manifest.splits})
     total = sum(shard.bytes for shard in data.manifest.shards)
     with tqdm(total=total, desc="verifying", unit="B", unit_scale=True, mininterval=0.5, disable=None) as bar:
         for shard in data.manifest.shards:
-            problems += _check_shard(data, shard, split_of, names, found[shard.split])
+            problems += _check_shard(data, shard, seen)
             bar.update(shard.bytes)
-    problems += _check_counts(data, found)
+    problems += _check_counts(data, seen.counts)
+    problems += [f"{data.path}: {reason}" for reason in seen.inputs.problems()]
     listed = {shard.path for shard in data.manifest.shards}
     problems += [
         f"{file}: not listed in the manifest."
@@ -64,10 +76,9 @@ def _check_statistics(data: DataSet) -> list[str]:
     return []
 
 
-def _check_shard(
-    data: DataSet, shard: Shard, split_of: dict[str, Split], names: set[str], found: Counter[str]
-) -> list[str]:
+def _check_shard(data: DataSet, shard: Shard, seen: _Seen) -> list[str]:
     path = data.path / shard.path
+    found = seen.counts[shard.split]
     problems: list[str] = []
     records = 0
     try:
@@ -81,10 +92,13 @@ def _check_shard(
                 problems.append(f"{path}: record {index}: {error}")
                 continue
             problems += [f"{path}: record {index}: {reason}" for reason in check_values(trajectory, data.spec)]
-            if trajectory.name in names:
+            if trajectory.name in seen.names:
                 problems.append(f"{path}: record {index}: trajectory '{trajectory.name}' appears twice.")
-            names.add(trajectory.name)
-            other = split_of.setdefault(trajectory.patient, shard.split)
+            elif same := seen.contents.problem(trajectory, shard.split):
+                problems.append(f"{path}: record {index}: {same}")
+            seen.names.add(trajectory.name)
+            seen.inputs.add(trajectory)
+            other = seen.split_of.setdefault(trajectory.patient, shard.split)
             if other != shard.split:
                 problems.append(
                     f"{path}: record {index}: patient '{trajectory.patient}' is in {shard.split} and in {other}."
@@ -100,7 +114,7 @@ def _check_shard(
     if records != shard.records:
         problems.append(f"{path}: found {records} sound records, expected {shard.records}.")
     found["trajectories"] += records
-    found["patients"] = sum(split == shard.split for split in split_of.values())
+    found["patients"] = sum(split == shard.split for split in seen.split_of.values())
     return problems
 
 
