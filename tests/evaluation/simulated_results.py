@@ -79,7 +79,8 @@ class Simulation:
             patient=self.patient[self.test],
             trajectory=self.trajectory[self.test],
         )
-        scores = METRICS[task.kind](label, prediction)
+        scores = METRICS[task.kind](label, prediction).items()
+        scores = {key: float(value) if np.isfinite(value) else None for key, value in scores}
         trained = self.label[task.name][~self.test][: max(4, round(fraction * (~self.test).sum()))]
         return Cell(
             arm=arm,
@@ -92,8 +93,8 @@ class Simulation:
                 trajectories=len(trained),
                 positives=int(trained.sum()) if task.kind == "binary" else None,
             ),
-            validation={},
-            test={key: float(value) if np.isfinite(value) else None for key, value in scores.items()},
+            validation=scores,  # there is no such split here
+            test=scores,
             seconds=1.0,
             predictions=path,
         )

@@ -72,7 +72,8 @@ def _parts(findings: Findings) -> Iterator[str]:
         "Differences between arms",
         _tables(findings, report_tables.comparisons),
         f"{setting}, test split: difference Δ of the medians over seeds, its {interval} paired bootstrap interval over "
-        f"patients, and the two-sided p-value, not corrected for the number of comparisons. Less is better of: {less}.",
+        "patients, and the two-sided p-value, not corrected for the number of comparisons. The baseline is the best on "
+        f"the validation split. Less is better of: {less}.",
     )
     if len(findings.modes) > 1:
         about = f"Labels of {part} of the labelled training patients, test split: {spread}."

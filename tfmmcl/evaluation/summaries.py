@@ -75,7 +75,7 @@ def summarise(
     headlines = {item.task.name: item.headline for item in tasks}
     comparisons = [
         _compare(first, second, metric, read, resamples, level)
-        for first, second in _pairs(groups, summaries, headlines)
+        for first, second in _pairs(groups, headlines)
         for metric in _comparable(kinds[first[1]])
     ]
     return summaries, comparisons
@@ -103,18 +103,11 @@ def _rows(
         )  # fmt: skip
 
 
-def _pairs(
-    groups: dict[Group, list[Cell]], summaries: Sequence[Summary], headlines: dict[str, str]
-) -> Iterator[tuple[Group, Group]]:
+def _pairs(groups: dict[Group, list[Cell]], headlines: dict[str, str]) -> Iterator[tuple[Group, Group]]:
     """Yields the groups to compare: all pairs of arms and the best baseline in the main mode, else `COMPARED`."""
     modes = {mode for _, _, mode, _ in groups if mode != "baseline"}
     main = "finetune" if "finetune" in modes else min(modes, default="baseline")
-    best: dict[tuple[str, float], tuple[float, Group]] = {}
-    for row in summaries:
-        if row.mode == "baseline" and row.metric == headlines[row.task] and row.median is not None:
-            score = -row.median if row.metric in LOWER_IS_BETTER else row.median
-            found = score, (row.arm, row.task, row.mode, row.fraction)
-            best[row.task, row.fraction] = max(best.get((row.task, row.fraction), found), found)
+    best = _best_baselines(groups, headlines)
     for (arm, task, mode, fraction), (other, *rest) in itertools.permutations(groups, 2):
         if rest != [task, mode, fraction] or mode == "baseline":
             continue
@@ -123,7 +116,19 @@ def _pairs(
             yield (arm, task, mode, fraction), (other, task, mode, fraction)
     for arm, task, mode, fraction in groups:
         if mode == main and (task, fraction) in best:
-            yield (arm, task, mode, fraction), best[task, fraction][1]
+            yield (arm, task, mode, fraction), best[task, fraction]
+
+
+def _best_baselines(groups: dict[Group, list[Cell]], headlines: dict[str, str]) -> dict[tuple[str, float], Group]:
+    """Returns the baseline to compare with for each task and fraction; the validation split says which."""
+    scores: dict[tuple[str, float], dict[Group, float]] = defaultdict(dict)
+    for group, cells in groups.items():
+        _, task, mode, fraction = group
+        values = [cell.validation.get(headlines[task]) for cell in cells]
+        if mode == "baseline" and None not in values:
+            sign = -1 if headlines[task] in LOWER_IS_BETTER else 1
+            scores[task, fraction][group] = sign * float(np.median(values))
+    return {key: max(found, key=found.__getitem__) for key, found in scores.items()}
 
 
 def _compare(
