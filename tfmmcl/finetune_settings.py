@@ -29,7 +29,10 @@ class FinetuneTrainingSettings(Settings):
     """How long, and what of the network learns.
 
     Attributes:
-        epochs: Passes over the labelled training trajectories, at most.
+        epochs: Passes over the labelled training trajectories, at most; but see `least_steps`.
+        least_steps: Steps in an epoch, at least: where fewer batches hold the labelled trajectories, an epoch passes
+            over them several times. On a handful of labels, ten epochs of one step each leave a network as it was.
+            1: every epoch is one pass, as the paper's.
         patience: Epochs without a better validation loss before training stops; null: none is skipped. The weights
             of the best epoch are restored either way. Not the paper's, which says only that it stops early.
         frozen_epochs: First epochs in which the encoder, its batch normalisation included, stays as it is; `all`: it
@@ -41,6 +44,7 @@ class FinetuneTrainingSettings(Settings):
     """
 
     epochs: int = Field(default=10, ge=1)
+    least_steps: int = Field(default=1, ge=1)
     patience: int | None = Field(default=3, ge=1)
     frozen_epochs: int | Literal["all"] = 0
     encoder_rate: float = Field(default=1.0, gt=0, le=1)

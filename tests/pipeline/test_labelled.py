@@ -77,6 +77,23 @@ def test_an_epoch_has_every_labelled_trajectory_once(data, batch_size):
 
 
 @pytest.mark.usefixtures("_memory")
+@pytest.mark.parametrize(("least", "passes"), [(1, 1), (3, 1), (4, 2), (20, 7)])
+def test_an_epoch_of_few_labels_is_passed_over_until_it_has_the_least_steps(data, least, passes):
+    expected = of_records(data, "train", "high")
+    size = -(-len(expected) // 3)
+    batches = make(data, batch_size=size, training={"epochs": 2, "least_steps": least})
+    assert batches.training_batches() == (3 * passes, size)
+    statics, _, weights = epochs_of(batches)
+    orders = []
+    for epoch in range(2):
+        for rows, real in zip(np.split(statics[epoch], passes), np.split(weights[epoch] > 0, passes)):
+            assert real.sum() == len(expected)
+            orders.append(tuple(rows[real, 0]))
+    assert len({tuple(sorted(order)) for order in orders}) == 1
+    assert len(set(orders)) == 2 * passes
+
+
+@pytest.mark.usefixtures("_memory")
 def test_the_order_follows_from_seed_and_epoch(data):
     one, again, other = (
         epochs_of(make(data, seed=seed, training={"epochs": epochs}))[0] for seed, epochs in ((1, 3), (1, 2), (2, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -27,9 +28,9 @@ Example = dict[str, tf.Tensor]
 class LabelledBatches:
     """The pipeline of one data set under one fine-tuning run's settings.
 
-    A batch is a triple: the encoder's inputs, `label` `(B,)` and `weight` `(B,)`. An epoch has every trajectory once,
-    in batches of equal size, see `even_batches`; what the last one lacks is filled with trajectories from the epoch's
-    beginning, at weight zero.
+    A batch is a triple: the encoder's inputs, `label` `(B,)` and `weight` `(B,)`. A pass has every trajectory once,
+    in batches of equal size, see `even_batches`; what the last one lacks is filled with trajectories from the pass's
+    beginning, at weight zero. An epoch is one pass, or as many as `training.least_steps` asks for.
 
     Args:
         data: The data set; its own training statistics standardise, whatever the encoder was pre-trained on.
@@ -54,25 +55,26 @@ class LabelledBatches:
 
     def training_batches(self) -> tuple[int, int]:
         """Returns how many batches an epoch has, and their size."""
-        return self._even("train")
+        steps, size = self._even("train")
+        return steps * self._passes(), size
 
     def training(self) -> tf.data.Dataset:
-        """Returns the batches of all epochs, one after the other, in an order that follows from seed and epoch."""
+        """Returns the batches of all epochs, one after the other, in an order that follows from seed and pass."""
         seed, held = self.settings.seed, self._held("train")
 
-        def batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        def batches(number: tf.Tensor) -> tf.data.Dataset:
             def prepare(example: Example) -> View:
-                return self.reading.one(example, trajectory_key(seed, epoch, example["trajectory"]))
+                return self.reading.one(example, trajectory_key(seed, number, example["trajectory"]))
 
             if held is None:
-                records = shuffled_records(self.data, "train", seed, epoch, self.settings.data.shuffle_buffer)
+                records = shuffled_records(self.data, "train", seed, number, self.settings.data.shuffle_buffer)
                 examples = self._parsed("train", records)
             else:
-                order = tf.random.experimental.stateless_shuffle(held["row"], epoch_key(seed, epoch))
+                order = tf.random.experimental.stateless_shuffle(held["row"], epoch_key(seed, number))
                 examples = _taken(held, order)
             return self._batches("train", examples, prepare)
 
-        return ordered(tf.data.Dataset.range(self.settings.training.epochs).flat_map(batches))
+        return ordered(tf.data.Dataset.range(self.settings.training.epochs * self._passes()).flat_map(batches))
 
     def inference(self, split: Split) -> tf.data.Dataset:
         """Returns a split's batches in stored order, that of `labels`, with all crops of each signal."""
@@ -81,6 +83,9 @@ class LabelledBatches:
         batches = self._batches(split, examples, self.reading.every)
         # Keras has to know where to stop.
         return ordered(batches.apply(tf.data.experimental.assert_cardinality(self._even(split)[0])))
+
+    def _passes(self) -> int:
+        return math.ceil(self.settings.training.least_steps / self._even("train")[0])
 
     def _even(self, split: Split) -> tuple[int, int]:
         return even_batches(len(self.labels[split]), self.settings.data.batch_size)
