@@ -7,8 +7,13 @@ zero is the training mean. Definitions: Raghu et al. 2022.
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
+from scipy.special import ndtri
 
 from tfmmcl.pipeline.preprocess import forward_fill
 from tfmmcl.settings import (
@@ -45,8 +50,7 @@ def segment(signals: tf.Tensor, view: int, samples: int, key: tf.Tensor, setting
 
 def add_signal_noise(signals: tf.Tensor, observed: tf.Tensor, key: tf.Tensor, std: float) -> tf.Tensor:
     """Adds Gaussian noise of standard deviation `std` to `(T, Z, C)` where `observed`; a missing lead stays zero."""
-    noise = tf.random.stateless_normal(signals.shape, key, stddev=std)
-    return signals + tf.where(observed, noise, 0.0)
+    return signals + tf.where(observed, _normal(signals.shape, key, std), 0.0)
 
 
 def mask_signals(signals: tf.Tensor, observed: tf.Tensor, key: tf.Tensor, settings: SignalMaskSettings) -> tf.Tensor:
@@ -56,9 +60,10 @@ def mask_signals(signals: tf.Tensor, observed: tf.Tensor, key: tf.Tensor, settin
     columns = leads if settings.scope == "lead" else 1
     if settings.pattern == "contiguous":
         start = tf.random.stateless_uniform([windows, 1, columns], mask_key, 0, samples, tf.int32)
-        # Python's sign convention: the offset of a sample from the start, going round the end.
-        offset = tf.math.floormod(tf.range(samples)[:, tf.newaxis] - start, samples)
-        masked = offset < _part(settings.fraction, samples)
+        length = _part(settings.fraction, samples)
+        offset = tf.range(samples)[:, tf.newaxis] - start
+        # What lies past the end goes on at the beginning. Comparing is half the cost of a remainder.
+        masked = ((offset >= 0) & (offset < length)) | (offset < length - samples)
     else:
         masked = tf.random.stateless_uniform([windows, samples, columns], mask_key) < settings.fraction
     if settings.fill == "zero":
@@ -115,6 +120,23 @@ def corrupt_features(
     bits = tf.random.stateless_uniform([features], draw_key, None, None, tf.int32) & 0x7FFFFFFF
     draws = tf.gather(marginal, bits % np.maximum(count, 1), axis=1, batch_dims=1)
     return tf.where(chosen & (count > 0), draws, statics)
+
+
+def _normal(shape: Sequence[int], key: tf.Tensor, std: float) -> tf.Tensor:
+    """Draws normal numbers of 16 random bits each: the middles of 65,536 equally likely parts of the distribution.
+
+    They lie within 4.3 standard deviations, and their distribution function within 1e-5 of the normal one; the noise is
+    half of what a view costs, and these cost half as much as numbers that use 32 bits and a logarithm.
+    """
+    count = math.prod(shape)
+    bits = tf.random.stateless_uniform([-(-count // 2)], key, None, None, tf.int32)
+    places = tf.cast(tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:count], tf.int32)
+    return tf.gather(_quantiles(std), tf.reshape(places, shape))
+
+
+@functools.lru_cache
+def _quantiles(std: float) -> np.ndarray:
+    return (std * ndtri((np.arange(2**16) + 0.5) / 2**16)).astype(np.float32)
 
 
 def _part(fraction: float, whole: int) -> int:

@@ -34,7 +34,7 @@ class Reading:
             start = tf.gather(self._starts, drawn)
             cut = example["signals"][:, start : start + self._samples]
             cut = tf.ensure_shape(cut, (cut.shape[0], self._samples, cut.shape[2]))[tf.newaxis]
-            view["signals"] = self._preprocessor.signals(self._preprocessor.to_millivolts(cut))
+            view["signals"] = self._preprocessor.stored_signals(cut)
         return view
 
     def every(self, example: dict[str, tf.Tensor]) -> View:

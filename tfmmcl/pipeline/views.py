@@ -85,7 +85,7 @@ class Views:
         if self._samples:
             stored = augment.segment(example["signals"], index % 2, self._samples, position, settings.segment)
             observed = stored != MISSING_SAMPLE
-            signals = self._preprocessor.signals(self._preprocessor.to_millivolts(stored))
+            signals = self._preprocessor.stored_signals(stored)
             signals = augment.add_signal_noise(signals, observed, noise, settings.signal_noise_std)
             # The mask comes last, so that what is masked is exactly zero.
             view["signals"] = augment.mask_signals(signals, observed, mask, settings.signal_mask)
