@@ -129,6 +129,9 @@ class SignalEncoderSettings(Settings):
         blocks_per_stage: Residual blocks in each stage.
         kernel_size: Samples spanned by every spatial convolution.
         units: Size of a window's signal embedding.
+        convolution: How convolutions are computed while training; the results are the same up to rounding. `direct`:
+            by Keras's layer. `fourier`: through short Fourier tiles. `auto`: for each layer by which is faster
+            for its shape and precision, `direct` with a GPU. Finished models are always `direct`.
     """
 
     stem_filters: int = Field(default=64, ge=1)
@@ -136,6 +139,7 @@ class SignalEncoderSettings(Settings):
     blocks_per_stage: int = Field(default=2, ge=1)
     kernel_size: int = Field(default=15, ge=1)
     units: int = Field(default=128, ge=1)
+    convolution: Literal["auto", "direct", "fourier"] = "auto"
 
 
 class EncoderSettings(Settings):

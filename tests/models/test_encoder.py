@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfmmcl.models.encoder import build_encoder
+from tfmmcl.models.encoder import build_encoder, portable
 from tfmmcl.models.heads import build_projection_head
 from tfmmcl.models.precision import dtype_policy
 from tfmmcl.models.resnet import build_signal_encoder
@@ -123,7 +123,8 @@ def run_python(code, *arguments, **environment):
 
 
 def test_a_saved_encoder_loads_without_tfmmcl(tmp_path):
-    encoder, given = small_encoder(), inputs()
+    fourier = SMALL.model_copy(update={"signal": SMALL.signal.model_copy(update={"convolution": "fourier"})})
+    encoder, given = small_encoder(portable(fourier)), inputs()
     encoder.save(tmp_path / "encoder.keras")
     np.savez(tmp_path / "inputs.npz", **given)
     done = run_python(

@@ -69,6 +69,13 @@ def build_encoder(
     return keras.Model(inputs, x, name="trajectory_encoder")
 
 
+def portable(settings: EncoderSettings) -> EncoderSettings:
+    """Returns the settings of the same encoder, made of Keras's own layers: its file needs nothing of ours to load."""
+    if settings.signal is None:
+        return settings
+    return settings.model_copy(update={"signal": settings.signal.model_copy(update={"convolution": "direct"})})
+
+
 def _per_window(model: keras.Model, x: keras.KerasTensor) -> keras.KerasTensor:
     windows = x.shape[1]
     folded = model(ops.reshape(x, (-1, *x.shape[2:])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tfmmcl.models.fourier_convolution import convolution_layer
 from tfmmcl.settings import SignalEncoderSettings
 
 
@@ -25,7 +26,8 @@ def build_signal_encoder(
     """
 
     def convolution(x: keras.KerasTensor, filters: int, kernel_size: int, strides: int, name: str) -> keras.KerasTensor:
-        x = keras.layers.Conv1D(
+        layer = convolution_layer(settings.convolution, x.shape, filters, kernel_size, strides)
+        x = layer(
             filters,
             kernel_size,
             strides,

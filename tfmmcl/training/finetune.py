@@ -17,7 +17,7 @@ from tfmmcl.cohorts.trajectory import Task
 from tfmmcl.config import dump
 from tfmmcl.finetune_settings import FinetuneSettings
 from tfmmcl.models.classifier import build_classifier, output_name, outputs_of
-from tfmmcl.models.encoder import build_encoder
+from tfmmcl.models.encoder import build_encoder, portable
 from tfmmcl.models.heads import build_task_head
 from tfmmcl.models.loading import load_model
 from tfmmcl.models.precision import dtype_policy
@@ -240,12 +240,10 @@ def _line(epoch: int, logs: Logs) -> dict[str, float]:
 
 
 def _finished(settings: FinetuneSettings, batches: LabelledBatches, trainer: Finetuner) -> keras.Model:
-    """Returns encoder and head as one model that computes in float32."""
+    """Returns encoder and head as one model of Keras's own layers that computes in float32."""
     with dtype_policy("float32"):
-        encoder = trainer.encoder
-        if settings.training.precision != "float32":
-            encoder = _encoder(settings, batches.data)
-            encoder.set_weights(trainer.encoder.get_weights())
+        encoder = _encoder(settings.model_copy(update={"encoder": portable(settings.encoder)}), batches.data)
+        encoder.set_weights(trainer.encoder.get_weights())
         return build_classifier(encoder, trainer.head, batches.task, batches.mean, batches.std)
 
 

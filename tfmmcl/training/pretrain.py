@@ -13,7 +13,7 @@ import tensorflow as tf
 import tfmmcl
 from tfmmcl.config import dump
 from tfmmcl.errors import InputError
-from tfmmcl.models.encoder import build_encoder
+from tfmmcl.models.encoder import build_encoder, portable
 from tfmmcl.models.precision import dtype_policy
 from tfmmcl.objectives.objective import make_objective
 from tfmmcl.pipeline.batches import Batches
@@ -140,9 +140,9 @@ def build_pretrainer(settings: PretrainSettings, data: DataSet) -> Pretrainer:
 
 
 def float32_encoder(settings: PretrainSettings, data: DataSet, encoder: keras.Model) -> keras.Model:
-    """Returns the encoder with the same weights, computing in float32 on whatever device it is loaded."""
+    """Returns the encoder with the same weights, of Keras's own layers, in float32 wherever it is loaded."""
     with dtype_policy("float32"):
-        copy = _encoder(settings, data)
+        copy = _encoder(settings.model_copy(update={"encoder": portable(settings.encoder)}), data)
     copy.set_weights(encoder.get_weights())
     return copy
 
