@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmmcl
+from tfmmcl.cohorts.trajectory import Spec
 from tfmmcl.config import dump
 from tfmmcl.errors import InputError
 from tfmmcl.models.encoder import build_encoder, portable
@@ -121,17 +122,22 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
 
 
 def build_pretrainer(settings: PretrainSettings, data: DataSet) -> Pretrainer:
-    """Builds and compiles the encoder with its objective, in the settings' precision."""
+    """Builds and compiles the encoder with its objective for a data set, in the settings' precision."""
+    return pretrainer_of_shape(settings, data.spec, steps_per_epoch(data, settings))
+
+
+def pretrainer_of_shape(settings: PretrainSettings, spec: Spec, steps: int) -> Pretrainer:
+    """Builds and compiles what `build_pretrainer` does, for trajectories of this shape and epochs of so many steps."""
     training = settings.training
     objective = make_objective(settings.objective)
     with dtype_policy(training.precision):
-        encoder = _encoder(settings, data)
+        encoder = _encoder(settings, spec)
         head = objective.build_head(encoder.output.shape[-1], settings.encoder.batch_norm_momentum)
         trainer = Pretrainer(encoder, head, objective)
     optimizer = build_optimizer(
         settings.optimizer,
         training.epochs,
-        steps_per_epoch(data, settings),
+        steps,
         scale_loss=training.precision == "mixed_float16",
     )
     optimizer.build(trainer.trainable_variables)
@@ -142,13 +148,12 @@ def build_pretrainer(settings: PretrainSettings, data: DataSet) -> Pretrainer:
 def float32_encoder(settings: PretrainSettings, data: DataSet, encoder: keras.Model) -> keras.Model:
     """Returns the encoder with the same weights, of Keras's own layers, in float32 wherever it is loaded."""
     with dtype_policy("float32"):
-        copy = _encoder(settings.model_copy(update={"encoder": portable(settings.encoder)}), data)
+        copy = _encoder(settings.model_copy(update={"encoder": portable(settings.encoder)}), data.spec)
     copy.set_weights(encoder.get_weights())
     return copy
 
 
-def _encoder(settings: PretrainSettings, data: DataSet) -> keras.Model:
-    spec = data.spec
+def _encoder(settings: PretrainSettings, spec: Spec) -> keras.Model:
     samples = segment_samples(spec, settings.augmentation) if settings.encoder.signal else 0
     return build_encoder(
         spec.windows, len(spec.structured), len(spec.statics), samples, len(spec.leads), settings.encoder
