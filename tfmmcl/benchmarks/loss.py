@@ -29,7 +29,7 @@ def run(
     check_peer(peer)
     cases = []
     for size in batch:
-        ours = [Entry(f"tfmmcl, XLA {name}", our_loss, (_settings(size, name),)) for name in xla]
+        ours = [Entry(f"tfmmcl XLA {name}", our_loss, (_settings(size, name),)) for name in xla]
         peers = []
         if peer:
             peers = [Entry(name, peer_loss, (_settings(size, "auto"), mode)) for name, mode in PYTORCH.items()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from tfmmcl.cohorts.trajectory import Spec
@@ -88,7 +90,7 @@ class NumpyViews:
 
 def _forward_fill(x: np.ndarray) -> np.ndarray:
     x = x.copy()
-    for before, now in zip(x, x[1:]):
+    for before, now in pairwise(x):
         np.copyto(now, before, where=np.isnan(now))
     return x
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tfmmcl.benchmarks.contest import Entry, contest, times_as_fast
+from tfmmcl.benchmarks.contest import Entry, Outcome, contest, times_as_fast
 from tfmmcl.benchmarks.generated import COHORT
 from tfmmcl.benchmarks.steps import check_peer
 from tfmmcl.benchmarks.table import print_table, with_machine
@@ -65,7 +65,7 @@ def run(
     return with_machine({"benchmark": "pipeline", **_report(ours, peers, settings.data.batch_size)})
 
 
-def _report(ours: Any, peers: Sequence[Any], batch_size: int) -> dict[str, Any]:
+def _report(ours: Outcome, peers: Sequence[Outcome], batch_size: int) -> dict[str, Any]:
     """Prints tables of per-trajectory seconds, and returns what they show."""
     rows = [{"name": stage, "failure": None, "seconds": ours.each(stage)} for stage in STAGES]
     rows += [{"name": peer.name, "failure": peer.failure, "seconds": peer.each("seconds")} for peer in peers]

@@ -1,0 +1,144 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from statistics import median
+
+import pytest
+import yaml
+
+TINY = {
+    "data": {"path": "data", "batch_size": 4},
+    "augmentation": {"segment": {"seconds": 2}},
+    "encoder": {
+        "signal": {"stem_filters": 2, "stage_filters": [2], "blocks_per_stage": 1, "kernel_size": 3, "units": 4},
+        "structured_units": [4],
+        "statics_units": [4],
+        "recurrent_layers": 1,
+        "recurrent_units": 4,
+    },
+}
+
+
+def installed(package):
+    return importlib.util.find_spec(package) is not None
+
+
+needs_torch = pytest.mark.skipif(not installed("torch"), reason="torch is not installed")
+needs_jax = pytest.mark.skipif(not installed("jax"), reason="jax is not installed")
+
+
+@pytest.fixture
+def benchmark(repository, tmp_path):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(TINY))
+
+    def run(what, *arguments, backend="tensorflow", fails=False):
+        if what != "loss":
+            arguments = ("--config", str(config), *arguments)
+        file = tmp_path / "figures.json"
+        command = [
+            sys.executable,
+            str(repository / "tools" / "benchmark.py"),
+            what,
+            "--rounds",
+            "2",
+            "--json",
+            str(file),
+        ]
+        environment = os.environ | {"KERAS_BACKEND": backend}
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment)
+        if fails:
+            assert done.returncode == 2, done.stderr
+            return done.stderr.strip().splitlines()[-1]
+        assert done.returncode == 0, done.stderr
+        return json.loads(file.read_text()), done.stdout
+
+    return run
+
+
+def check_steps(figures, cases, names):
+    """Checks that rows follow from raw times, and ratios lie between those of single rounds."""
+    assert {"date", "machine", "benchmark", "cases"} <= figures.keys()
+    assert len(figures["cases"]) == cases
+    for case in figures["cases"]:
+        rows = {row["name"]: row for row in case["rows"]}
+        assert list(rows) == names
+        for row in rows.values():
+            assert row["failure"] is None
+            assert len(row["seconds"]) == 2
+            assert row["median_seconds"] == pytest.approx(median(row["seconds"]))
+            assert row["per_second"] == pytest.approx(case["batch"] / row["median_seconds"])
+            assert row["share_of_matmul"] == pytest.approx(row["gflops"] / row["matmul_gflops"])
+            assert row["gflops"] * row["median_seconds"] == pytest.approx(case["rows"][0]["flops"] / 1e9)
+            assert row["first_seconds"] > 0
+            assert row["peak_megabytes"] > 10
+        for ratio in case["ratios"]:
+            pairs = zip(rows[ratio["ours"]]["seconds"], rows[ratio["peer"]]["seconds"])
+            low, high = sorted(theirs / mine for mine, theirs in pairs)
+            assert low * 0.999 <= ratio["times_as_fast"] <= high * 1.001
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=needs_jax)])
+def test_step(benchmark, backend):
+    figures, shown = benchmark("step", "--batch", "2", "--width", "3", "--recurrent-units", "5", backend=backend)
+    check_steps(figures, 1, ["tfmmcl XLA auto"])
+    assert "batch 2, precision float32" in shown
+    row = figures["cases"][0]["rows"][0]
+    gru, mlps = 5 * 3 * (12 + 5) + 2 * 15, 2 * (9 * 4 + 4)
+    stem, block = 4 * 3 * 3 + 4 * 3, 2 * (3 * 3 * 3 + 4 * 3)
+    assert row["parameters"] == gru + mlps + stem + block + 3 * 4 + 4
+    assert ("TensorFlow" in row["versions"]) == (backend == "tensorflow")
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=needs_jax)])
+def test_loss(benchmark, backend):
+    figures, _ = benchmark("loss", "--batch", "8", backend=backend)
+    check_steps(figures, 1, ["tfmmcl XLA auto"])
+    assert figures["cases"][0]["rows"][0]["flops"] == 3 * 2 * 16 * 16 * 128
+
+
+@needs_torch
+@pytest.mark.slow
+def test_step_and_loss_beside_pytorch(benchmark):
+    names = ["tfmmcl XLA off", "tfmmcl XLA on", "PyTorch eager", "PyTorch compiled"]
+    arguments = ("--xla", "off", "on", "--peer", "torch")
+    figures, shown = benchmark("step", "--batch", "2", "--precision", "float32", "mixed_bfloat16", *arguments)
+    check_steps(figures, 2, names)
+    assert [len(case["ratios"]) for case in figures["cases"]] == [4, 4]
+    assert "tfmmcl XLA off / PyTorch eager: " in shown
+    check_steps(benchmark("loss", "--batch", "8", *arguments)[0], 1, names)
+
+
+def test_pipeline(benchmark, small_data):
+    arguments = ("--data", str(small_data.path), "--trajectories", "20")
+    figures, _ = benchmark("pipeline", *arguments)
+    assert [row["name"] for row in figures["rows"]] == ["read", "parse", "views", "batch"]
+    added = sum(row["added_seconds"] for row in figures["rows"])
+    assert added == pytest.approx(figures["rows"][-1]["median_seconds"])
+    for row in figures["rows"]:
+        assert row["per_second"] == pytest.approx(1 / median(row["seconds"]))
+    if installed("torch"):
+        refused = benchmark("pipeline", *arguments, "--peer", "torch", fails=True)
+        assert "paper's augmentations" in refused
+
+
+@needs_torch
+@pytest.mark.slow
+def test_pipeline_beside_pytorch(benchmark):
+    figures, _ = benchmark(
+        "pipeline", "--set", "augmentation.segment.seconds=10", "--trajectories", "20", "--peer", "torch"
+    )
+    assert [ratio["peer"] for ratio in figures["ratios"]] == ["PyTorch, plain", "PyTorch, tfrecord"]
+    rows = {row["name"]: row["seconds"] for row in figures["rows"]}
+    for ratio in figures["ratios"]:
+        low, high = sorted(theirs / mine for mine, theirs in zip(rows["batch"], rows[ratio["peer"]]))
+        assert low * 0.999 <= ratio["times_as_fast"] <= high * 1.001
+
+
+def test_wrong_input_is_one_sentence(benchmark):
+    assert "'encoder.signall'" in benchmark("step", "--set", "encoder.signall=null", fails=True)
+    assert "--width" in benchmark("step", "--width", "3", "--set", "encoder.signal=null", fails=True)
+    if not installed("torch"):
+        assert "[peer]" in benchmark("loss", "--peer", "torch", fails=True)
