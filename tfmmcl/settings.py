@@ -204,7 +204,12 @@ class TrainingSettings(Settings):
         epochs: Passes over the training split.
         steps_per_epoch: Null: the whole training split; a number stops each epoch early, for trying things out.
         precision: Keras's dtype policy. The loss is float32 whatever it is.
-        jit_compile: XLA. `auto`: on where there is a GPU.
+        jit_compile: XLA. `auto`: on where there is a GPU, and only one.
+        distribution: `none`: one device. `mirrored`: all GPUs of this machine. `multi_worker`: all GPUs of several
+            machines, by `TF_CONFIG`. `data.batch_size` is that of all devices together, whose results are those of
+            one: negatives and batch normalisation span them.
+        accumulate: Batches whose mean gradient makes one step of the optimizer. Negatives do not accumulate: NT-Xent
+            compares views within a batch of `data.batch_size` only, and batch normalisation sees no more either.
         checkpoints: Newest checkpoints kept in the run's folder.
     """
 
@@ -212,6 +217,8 @@ class TrainingSettings(Settings):
     steps_per_epoch: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     jit_compile: Literal["auto"] | bool = "auto"
+    distribution: Literal["none", "mirrored", "multi_worker"] = "none"
+    accumulate: int = Field(default=1, ge=1)
     checkpoints: int = Field(default=2, ge=1)
 
 

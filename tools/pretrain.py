@@ -16,12 +16,17 @@ def main() -> None:
     parser.add_argument("--data", help="a prepared data set's folder, instead of the settings' own")
     parser.add_argument("--out", help="the run's folder (default: the next of runs/NAME-001, runs/NAME-002, …)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out after its last checkpoint")
+    parser.add_argument("--workers", help="HOST:PORT of every machine, comma-separated, the same list on each of them")
+    parser.add_argument("--worker", type=int, help="which of --workers this is, from 0 (default: $SLURM_PROCID)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optimizer.learning_rate=3e-4")
     arguments = parser.parse_intermixed_args()
 
     from tfmmcl.training.run_directory import RunDirectory
-    from tfmmcl.training.start import report, resume_settings, start_settings
+    from tfmmcl.training.start import join_workers, report, resume_settings, start_settings
 
+    if arguments.workers:
+        join_workers(arguments.workers, arguments.worker)
+        arguments.overrides.append("training.distribution=multi_worker")
     if arguments.resume:
         if not arguments.out:
             parser.error("--resume: expected --out with the folder of the run to continue")
@@ -39,6 +44,8 @@ def main() -> None:
     from tfmmcl.training.pretrain import pretrain
 
     result = pretrain(settings, directory, resume=arguments.resume)
+    if result is None:  # another worker is the chief
+        return
     export_run(directory)
     directory.write_result(result)  # last: it says that the run is complete
     print(report(result, directory))

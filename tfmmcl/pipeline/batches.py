@@ -16,6 +16,7 @@ VALIDATION_EPOCH = 2**31 - 1
 """The epoch whose views validation uses every time, so that its loss compares from epoch to epoch."""
 
 _INTERLEAVED_SHARDS = 8
+_ALONE = tf.distribute.InputContext()
 
 
 class Batches:
@@ -24,14 +25,21 @@ class Batches:
     Args:
         data: The data set.
         settings: The run's settings.
+        context: Which part of every batch this pipeline makes, and for how many devices. Default: all, for one.
 
     Raises:
         InputError: If the encoder reads signals that the data set does not have, or not for long enough.
     """
 
-    def __init__(self, data: DataSet, settings: PretrainSettings) -> None:
+    def __init__(
+        self,
+        data: DataSet,
+        settings: PretrainSettings,
+        context: tf.distribute.InputContext = _ALONE,
+    ) -> None:
         self.data = data
         self.settings = settings
+        self.context = context
         self.reads_signals = settings.encoder.signal is not None
         check_signals(data, settings)
         self.views = Views(Preprocessor(data.spec, data.statistics), settings.augmentation, signals=self.reads_signals)
@@ -41,8 +49,13 @@ class Batches:
         return steps_per_epoch(self.data, self.settings)
 
     def validation_batch_size(self) -> int:
-        """Returns the training batch size, or the size of the validation split if that is smaller."""
-        return validation_batch_size(self.data, self.settings)
+        """Returns the training batch size, or what the devices can share evenly of a smaller validation split."""
+        size, replicas = validation_batch_size(self.data, self.settings), self.context.num_replicas_in_sync
+        return size // replicas * replicas
+
+    def validation_steps(self) -> int:
+        """Returns the validation split's batches."""
+        return self.data.count("validation") // self.validation_batch_size()
 
     def training(self, first_epoch: int = 0, views: int = 2) -> tf.data.Dataset:
         """Returns batches of views for all epochs from `first_epoch` on, one after the other.
@@ -52,11 +65,11 @@ class Batches:
             views: Views of each trajectory. Default 2.
 
         Returns:
-            A data set of `views`-tuples of dictionaries with static shapes `(B, …)`.
+            A data set of `views`-tuples of dictionaries with static shapes `(B / R, …)`, R being the devices.
         """
         epochs = tf.data.Dataset.range(first_epoch, self.settings.training.epochs)
         steps, size = self.steps_per_epoch(), self.settings.data.batch_size
-        return ordered(epochs.flat_map(lambda epoch: self._epoch("train", epoch, views, size).take(steps)))
+        return ordered(epochs.flat_map(lambda epoch: self._epoch("train", epoch, views, steps, size)))
 
     def validation(self, views: int = 2) -> tf.data.Dataset:
         """Returns the validation split's batches, the same ones with the same views every time.
@@ -64,10 +77,11 @@ class Batches:
         A last incomplete batch is dropped, as NT-Xent's level depends on the batch size.
         """
         epoch = tf.data.Dataset.from_tensors(tf.constant(VALIDATION_EPOCH, tf.int64))
-        size = self.validation_batch_size()
-        batches = ordered(epoch.flat_map(lambda epoch: self._epoch("validation", epoch, views, size)))
+        size, steps = self.validation_batch_size(), self.validation_steps()
+        batches = ordered(epoch.flat_map(lambda epoch: self._epoch("validation", epoch, views, steps, size)))
         # Keras has to know where to stop: a step that runs past the end adds to the metrics' counts before it fails.
-        return batches.apply(tf.data.experimental.assert_cardinality(self.data.count("validation") // size))
+        replicas = self.context.num_replicas_in_sync // self.context.num_input_pipelines
+        return batches.apply(tf.data.experimental.assert_cardinality(steps * replicas))
 
     def plain(self, split: Split) -> tf.data.Dataset:
         """Returns a split's trajectories one by one in stored order, as `(parsed example, view)`, not augmented."""
@@ -79,8 +93,8 @@ class Batches:
         records = tf.data.TFRecordDataset(self.data.shards(split))
         return ordered(records.map(prepare, self._parallel_calls()))
 
-    def _epoch(self, split: Split, epoch: tf.Tensor, views: int, batch_size: int) -> tf.data.Dataset:
-        seed = self.settings.seed
+    def _epoch(self, split: Split, epoch: tf.Tensor, views: int, steps: int, batch_size: int) -> tf.data.Dataset:
+        seed, context = self.settings.seed, self.context
 
         def augment(record: tf.Tensor) -> tuple[View, ...]:
             example = parse(record, self.data.spec, signals=self.reads_signals)
@@ -88,8 +102,15 @@ class Batches:
 
         return (
             shuffled_records(self.data, split, seed, epoch, self.settings.data.shuffle_buffer)
+            # The pipelines divide every batch, not the split: together they make the batches of a single one.
+            .take(steps * batch_size)
+            .shard(context.num_input_pipelines, context.input_pipeline_id)
             .map(augment, self._parallel_calls())
-            .batch(batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(
+                context.get_per_replica_batch_size(batch_size),
+                drop_remainder=True,
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
         )
 
     def _parallel_calls(self) -> int:

@@ -49,10 +49,10 @@ def even_batches(count: int, batch_size: int) -> tuple[int, int]:
 
 
 def steps_per_epoch(data: DataSet, settings: PretrainSettings) -> int:
-    """Returns training steps in an epoch; a last incomplete batch is dropped.
+    """Returns training batches in an epoch; a last incomplete one is dropped, and so is a last incomplete accumulation.
 
     Raises:
-        InputError: If the training split is smaller than one batch.
+        InputError: If the training split is smaller than the batches that are accumulated.
     """
     batch_size, count = settings.data.batch_size, data.count("train")
     if count < batch_size:
@@ -60,7 +60,11 @@ def steps_per_epoch(data: DataSet, settings: PretrainSettings) -> int:
             f"data.batch_size: found {batch_size}, expected at most the {count} trajectories that the training "
             f"split of {data.path} has."
         )
-    return min(count // batch_size, settings.training.steps_per_epoch or count)
+    steps = min(count // batch_size, settings.training.steps_per_epoch or count)
+    accumulate = settings.training.accumulate
+    if steps < accumulate:
+        raise InputError(f"training.accumulate: found {accumulate}, expected at most the {steps} batches of an epoch.")
+    return steps // accumulate * accumulate
 
 
 def validation_batch_size(data: DataSet, settings: PretrainSettings) -> int:

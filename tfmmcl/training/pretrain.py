@@ -25,13 +25,20 @@ from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.verify import read_trajectories
 from tfmmcl.settings import PretrainSettings
 from tfmmcl.training.callbacks import Progress, Record, StopAtNaN, TensorBoard, Throughput
+from tfmmcl.training.distribution import (
+    expect_summed_gradients,
+    is_chief,
+    make_strategy,
+    report_lost_workers,
+    synchronise_batch_normalisation,
+)
 from tfmmcl.training.optimizer import build_optimizer
 from tfmmcl.training.pictures import draw_views
 from tfmmcl.training.pretrainer import Pretrainer
 from tfmmcl.training.run_directory import RunDirectory, write_complete
 
 
-def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = False) -> dict[str, Any]:
+def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = False) -> dict[str, Any] | None:
     """Pre-trains an encoder and fills a run directory, all but its SavedModel (`export`) and `result.json`.
 
     Args:
@@ -40,56 +47,51 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
         resume: Continue the run after its newest checkpoint. Default False: start a new one.
 
     Returns:
-        What `result.json` is to hold.
+        What `result.json` is to hold; None on all workers but the chief, which alone writes.
 
     Raises:
         InputError: If the data set, the settings or the folder do not fit; nothing is written then.
-        TrainingError: If the loss is no longer finite.
+        TrainingError: If the loss is no longer finite, or another worker has stopped.
     """
     data = DataSet.open(settings.data.path)
     check_fit(data, settings)
-    batches = Batches(data, settings)
+    strategy = make_strategy(settings)
+    whole = tf.distribute.InputContext(num_replicas_in_sync=strategy.num_replicas_in_sync)
+    batches = Batches(data, settings, whole)
     epochs, steps, batch_size = settings.training.epochs, batches.steps_per_epoch(), settings.data.batch_size
-    if not resume:
+    if not resume and is_chief(strategy):
         run.check_new()
 
     keras.utils.set_random_seed(settings.seed)
-    trainer = build_pretrainer(settings, data)
+    with strategy.scope():
+        trainer = build_pretrainer(settings, data)
     finished = _restore(trainer, run) if resume else 0
-    if resume:
-        run.write_settings(settings)
-    else:
-        run.start(settings)
-    print(
-        f"{data.count('train')} training and {data.count('validation')} validation trajectories; "
-        f"{trainer.encoder.count_params():,} parameters in the encoder; {steps} steps an epoch on {device()}; "
-        f"writing {run.path}",
-        flush=True,
-    )
-    board = TensorBoard(run.tensorboard)
+    watchers = []
+    if is_chief(strategy):
+        watchers = _open(settings, run, trainer, batches, resume=resume)
     views = trainer.objective.views
-    try:
-        if not finished:
-            trainer.calibrate(next(iter(batches.training(views=views))))
-        if not resume:
-            with board.train.as_default(step=0):
-                _introduce(settings, batches, trainer.encoder)
-        trainer.fit(
-            batches.training(finished, views),
-            initial_epoch=finished,
-            epochs=epochs,
-            steps_per_epoch=steps,
-            validation_data=batches.validation(views),
-            callbacks=[
-                StopAtNaN(),
-                Throughput(batch_size),
-                Progress(epochs, steps, batch_size),
-                board,
-                Record(run, settings.training.checkpoints),
-            ],
-            verbose=0,
-            shuffle=False,
+    training, validation = (
+        strategy.distribute_datasets_from_function(make)
+        for make in (
+            lambda context: Batches(data, settings, context).training(finished, views),
+            lambda context: Batches(data, settings, context).validation(views),
         )
+    )
+    try:
+        with report_lost_workers(strategy):
+            if not finished:
+                trainer.calibrate(next(iter(training)))
+            trainer.fit(
+                training,
+                initial_epoch=finished,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                validation_data=validation,
+                validation_steps=batches.validation_steps(),
+                callbacks=[StopAtNaN(), Throughput(batch_size), *watchers],
+                verbose=0,
+                shuffle=False,
+            )
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
         # TensorFlow says that a record is damaged, not which: reading the shards again does.
         for split in ("train", "validation"):
@@ -97,6 +99,8 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
                 pass
         raise
 
+    if not is_chief(strategy):
+        return None
     encoder = float32_encoder(settings, data, trainer.encoder)
     write_complete(run.encoder, encoder.save)
     history, validation_size = run.read_history(), batches.validation_batch_size()
@@ -133,13 +137,15 @@ def pretrainer_of_shape(settings: PretrainSettings, spec: Spec, steps: int) -> P
     with dtype_policy(training.precision):
         encoder = _encoder(settings, spec)
         head = objective.build_head(encoder.output.shape[-1], settings.encoder.batch_norm_momentum)
-        trainer = Pretrainer(encoder, head, objective)
+        trainer = Pretrainer(encoder, head, objective, training.accumulate)
+    synchronise_batch_normalisation(trainer)
     optimizer = build_optimizer(
         settings.optimizer,
         training.epochs,
-        steps,
+        steps // training.accumulate,
         scale_loss=training.precision == "mixed_float16",
     )
+    expect_summed_gradients(optimizer)
     optimizer.build(trainer.trainable_variables)
     trainer.compile(optimizer=optimizer, jit_compile=uses_xla(training.jit_compile))
     return trainer
@@ -175,6 +181,28 @@ def _restore(trainer: Pretrainer, run: RunDirectory) -> int:
     return finished
 
 
+def _open(
+    settings: PretrainSettings, run: RunDirectory, trainer: Pretrainer, batches: Batches, *, resume: bool
+) -> list[keras.callbacks.Callback]:
+    """Begins the run's folder, says so, and returns what reports on each epoch."""
+    if resume:
+        run.write_settings(settings)
+    else:
+        run.start(settings)
+    data, epochs, steps = batches.data, settings.training.epochs, batches.steps_per_epoch()
+    print(
+        f"{data.count('train')} training and {data.count('validation')} validation trajectories; "
+        f"{trainer.encoder.count_params():,} parameters in the encoder; {steps} steps an epoch on {device()}; "
+        f"writing {run.path}",
+        flush=True,
+    )
+    board = TensorBoard(run.tensorboard)
+    if not resume:
+        with board.train.as_default(step=0):
+            _introduce(settings, batches, trainer.encoder)
+    return [Progress(epochs, steps, settings.data.batch_size), board, Record(run, settings.training.checkpoints)]
+
+
 def _introduce(settings: PretrainSettings, batches: Batches, encoder: keras.Model) -> None:
     """Writes what TensorBoard shows before the first epoch: settings, graph, and a trajectory beside its views."""
     data = batches.data
@@ -195,8 +223,11 @@ def _introduce(settings: PretrainSettings, batches: Batches, encoder: keras.Mode
 
 
 def uses_xla(setting: Literal["auto"] | bool) -> bool:
-    """Returns whether to compile with XLA; `auto`: where there is a GPU."""
-    return bool(tf.config.list_physical_devices("GPU")) if setting == "auto" else setting
+    """Returns whether to compile with XLA; `auto`: where there is a GPU, and the strategy in scope uses one only."""
+    if setting != "auto":
+        return setting
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    return bool(tf.config.list_physical_devices("GPU")) and not several
 
 
 def device() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def start_settings(config: str | Path, data: str | None, overrides: Sequence[str
     if data is not None:
         overrides = [*overrides, "data.cohort=null", f"data.path={quoted(data)}"]
     settings = load(config, PretrainSettings, overrides)
-    if settings.data.cohort is not None:
+    if settings.data.cohort is not None and settings.training.distribution != "multi_worker":
         # A cohort file is named as seen from where the command runs, or else from the settings file beside it.
         cohort = Path(settings.data.cohort)
         if not cohort.exists():
@@ -44,8 +46,35 @@ def start_settings(config: str | Path, data: str | None, overrides: Sequence[str
     return _with_data(settings, path=str(data_set.path.resolve()), fingerprint=data_set.fingerprint)
 
 
-RESUMABLE = ("data.path", "data.parallel_calls", "training.epochs", "training.checkpoints")
-"""What may change when a run is resumed: where the data are, and how long it goes on."""
+def join_workers(workers: str, index: int | None) -> None:
+    """Sets `TF_CONFIG`, which tells TensorFlow of all the workers and which of them this process is.
+
+    Args:
+        workers: `HOST:PORT` of each, comma-separated.
+        index: This process's position among them, or None: that of the SLURM task.
+
+    Raises:
+        InputError: If a worker has no port, or the position is not known or not one of theirs.
+    """
+    addresses = workers.split(",")
+    for address in addresses:
+        if not re.fullmatch(r"[^:]+:\d+|\[.+\]:\d+", address):
+            raise InputError(f"--workers: found {address!r}, expected HOST:PORT,HOST:PORT.")
+    found = os.environ.get("SLURM_PROCID", "") if index is None else str(index)
+    if not found.isdecimal() or int(found) >= len(addresses):
+        raise InputError(f"--worker: found {found or 'none'}, expected 0 to {len(addresses) - 1}, one on each machine.")
+    task = {"type": "worker", "index": int(found)}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+RESUMABLE = (
+    "data.path",
+    "data.parallel_calls",
+    "training.epochs",
+    "training.checkpoints",
+    "training.distribution",
+)
+"""What may change when a run is resumed: where the data are, on which devices it runs, and how long it goes on."""
 
 
 def resume_settings(run: RunDirectory, data: str | None, overrides: Sequence[str]) -> PretrainSettings:
