@@ -66,9 +66,9 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
     with strategy.scope():
         trainer = build_pretrainer(settings, data)
     finished = _restore(trainer, run) if resume else 0
-    watchers = []
     if is_chief(strategy):
-        watchers = _open(settings, run, trainer, batches, resume=resume)
+        _begin(settings, run, trainer, batches, finished if resume else None)
+    watchers: list[keras.callbacks.Callback] = []
     views = trainer.objective.views
     training, validation = (
         strategy.distribute_datasets_from_function(make)
@@ -78,6 +78,8 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
         )
     )
     try:
+        if is_chief(strategy):
+            watchers = _watchers(settings, run, trainer, batches, resume=resume)
         with report_lost_workers(strategy):
             if not finished:
                 trainer.calibrate(next(iter(training)))
@@ -121,6 +123,7 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
             "spec": data.spec.model_dump(mode="json"),
         },
         "device": device(),
+        "devices": strategy.num_replicas_in_sync,
         "versions": versions(),
     }
 
@@ -177,25 +180,32 @@ def _restore(trainer: Pretrainer, run: RunDirectory) -> int:
         raise InputError(
             f"{path}: cannot be loaded ({str(error).splitlines()[0]}); remove it to resume from the one before."
         ) from None
-    run.truncate_history(finished)
     return finished
 
 
-def _open(
-    settings: PretrainSettings, run: RunDirectory, trainer: Pretrainer, batches: Batches, *, resume: bool
-) -> list[keras.callbacks.Callback]:
-    """Begins the run's folder, says so, and returns what reports on each epoch."""
-    if resume:
-        run.write_settings(settings)
-    else:
+def _begin(
+    settings: PretrainSettings, run: RunDirectory, trainer: Pretrainer, batches: Batches, finished: int | None
+) -> None:
+    """Begins the run's folder, or continues it after so many finished epochs, and says so."""
+    if finished is None:
         run.start(settings)
-    data, epochs, steps = batches.data, settings.training.epochs, batches.steps_per_epoch()
+    else:
+        run.truncate_history(finished)
+        run.write_settings(settings)
+    data, replicas = batches.data, batches.context.num_replicas_in_sync
     print(
         f"{data.count('train')} training and {data.count('validation')} validation trajectories; "
-        f"{trainer.encoder.count_params():,} parameters in the encoder; {steps} steps an epoch on {device()}; "
-        f"writing {run.path}",
+        f"{trainer.encoder.count_params():,} parameters in the encoder; {batches.steps_per_epoch()} steps an epoch on "
+        f"{device()}{f', one of {replicas} devices' if replicas > 1 else ''}; writing {run.path}",
         flush=True,
     )
+
+
+def _watchers(
+    settings: PretrainSettings, run: RunDirectory, trainer: Pretrainer, batches: Batches, *, resume: bool
+) -> list[keras.callbacks.Callback]:
+    """Returns what shows and writes each epoch, with the introduction to a new run written."""
+    epochs, steps = settings.training.epochs, batches.steps_per_epoch()
     board = TensorBoard(run.tensorboard)
     if not resume:
         with board.train.as_default(step=0):
