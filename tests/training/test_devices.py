@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
+from tfmmcl.config import dump
 from tfmmcl.errors import InputError
 from tfmmcl.pipeline.batches import Batches
 from tfmmcl.training.pretrain import build_pretrainer
@@ -87,6 +89,17 @@ def assert_same_run(one, other):
     encoders = [keras.saving.load_model(run / "encoder.keras") for run in (one, other)]
     for first, second in zip(*(encoder.weights for encoder in encoders)):
         np.testing.assert_allclose(second, first, rtol=2e-6, atol=1e-6, err_msg=first.path)
+
+
+def test_two_devices_take_the_gradient_step_of_one(make_settings, tmp_path):
+    config = tmp_path / "resolved.yaml"
+    config.write_text(dump(make_settings()))
+    ((printed, _),) = finish(start([str(config)], str(Path(__file__).with_name("step_on_devices.py"))))
+    figures = [[float(number) for number in line.split()] for line in printed.splitlines()]
+    assert len(figures) == 2  # without and with clipping
+    for moved, apart in figures:
+        assert moved > 0.01
+        assert apart < 1e-5 * moved
 
 
 @pytest.mark.slow
