@@ -131,7 +131,7 @@ class SignalEncoderSettings(Settings):
         units: Size of a window's signal embedding.
         convolution: How convolutions are computed while training; the results are the same up to rounding. `direct`:
             by Keras's layer. `fourier`: through short Fourier tiles. `auto`: for each layer by which is faster
-            for its shape and precision, `direct` with a GPU. Finished models are always `direct`.
+            for its shape, `direct` with a GPU. Finished models are always `direct`.
     """
 
     stem_filters: int = Field(default=64, ge=1)

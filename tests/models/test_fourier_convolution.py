@@ -192,14 +192,6 @@ def test_auto_takes_tiles_for_wide_long_layers_on_a_cpu_and_never_with_an_accele
     assert not any(classes())
 
 
-def test_auto_asks_for_more_in_half_precision(monkeypatch):
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
-    layer = ("auto", (None, 150, 32), 32, 15, 1)
-    assert convolution_layer(*layer) is Conv1D
-    with dtype_policy("mixed_bfloat16"):
-        assert convolution_layer(*layer) is keras.layers.Conv1D
-
-
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_it_runs_on_another_backend():
     code = """
