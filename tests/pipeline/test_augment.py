@@ -1,8 +1,10 @@
 from itertools import combinations
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import example, given
 from scipy import stats
 
 from tfmmcl.pipeline import augment
@@ -143,6 +145,25 @@ def test_noise_leaves_what_was_not_observed(draws):
     changed = out != SIGNALS
     assert not changed[:, ~GAPS].any()
     assert changed[:, GAPS].mean() > 0.999
+
+
+@given(st.integers(1, 150), st.floats(0, 1), st.integers(0, 149), st.sampled_from(MASKS))
+@example(100, 0.5, 60, MASKS[0])
+def test_noise_that_repeats_gives_every_sample_the_mask_leaves_a_draw_of_its_own(samples, fraction, start, mask):
+    mask = mask.model_copy(update={"fraction": fraction})
+    period = augment.noise_period(samples, mask)
+    assert samples % period == 0
+    left = np.arange(samples)
+    if mask.pattern == "contiguous" and mask.fill == "zero":
+        left = (start + np.arange(samples - int(fraction * samples + 1e-9))) % samples
+    assert len(set(left % period)) == len(left)
+
+
+def test_half_a_mask_needs_half_the_noise(draws):
+    assert augment.noise_period(Z, SignalMaskSettings()) == Z // 2
+    noise = draws(lambda key: augment.add_signal_noise(tf.zeros((T, Z, C)), SEEN, key, 1.0, Z // 2), 20)
+    np.testing.assert_array_equal(noise[:, :, : Z // 2], noise[:, :, Z // 2 :])
+    assert len(np.unique(noise)) > 0.9 * noise.size / 2
 
 
 # Signal masking.

@@ -48,9 +48,33 @@ def segment(signals: tf.Tensor, view: int, samples: int, key: tf.Tensor, setting
     return tf.ensure_shape(cut, (windows, samples, leads))
 
 
-def add_signal_noise(signals: tf.Tensor, observed: tf.Tensor, key: tf.Tensor, std: float) -> tf.Tensor:
-    """Adds Gaussian noise of standard deviation `std` to `(T, Z, C)` where `observed`; a missing lead stays zero."""
-    return signals + tf.where(observed, _normal(signals.shape, key, std), 0.0)
+def add_signal_noise(
+    signals: tf.Tensor, observed: tf.Tensor, key: tf.Tensor, std: float, period: int | None = None
+) -> tf.Tensor:
+    """Adds Gaussian noise where a signal was observed; a missing lead stays zero.
+
+    Args:
+        signals: `(T, Z, C)`.
+        observed: `(T, Z, C)`.
+        key: Random key.
+        std: Standard deviation.
+        period: Samples after which the noise repeats, a divisor of Z. Default: it does not, see `noise_period`.
+    """
+    windows, samples, leads = signals.shape
+    period = period or samples
+    noise = tf.tile(_normal((windows, period, leads), key, std), [1, samples // period, 1])
+    return signals + tf.where(observed, noise, 0.0)
+
+
+def noise_period(samples: int, mask: SignalMaskSettings) -> int:
+    """Returns how much noise a masked segment needs, as drawing it is half of what a view costs.
+
+    A contiguous mask of zeros leaves one stretch, going round the end. If its length divides the segment's, noise that
+    repeats after that length still gives each of its samples a draw of its own.
+    """
+    left = samples - _part(mask.fraction, samples)
+    whole = mask.pattern != "contiguous" or mask.fill != "zero" or not left or samples % left
+    return samples if whole else left
 
 
 def mask_signals(signals: tf.Tensor, observed: tf.Tensor, key: tf.Tensor, settings: SignalMaskSettings) -> tf.Tensor:

@@ -86,7 +86,8 @@ class Views:
             stored = augment.segment(example["signals"], index % 2, self._samples, position, settings.segment)
             observed = stored != MISSING_SAMPLE
             signals = self._preprocessor.stored_signals(stored)
-            signals = augment.add_signal_noise(signals, observed, noise, settings.signal_noise_std)
+            period = augment.noise_period(self._samples, settings.signal_mask)
+            signals = augment.add_signal_noise(signals, observed, noise, settings.signal_noise_std, period)
             # The mask comes last, so that what is masked is exactly zero.
             view["signals"] = augment.mask_signals(signals, observed, mask, settings.signal_mask)
         return view
