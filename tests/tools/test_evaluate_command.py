@@ -40,6 +40,7 @@ def test_a_report_of_every_kind_of_task_without_signals(evaluate, tmp_path):
     write_labelled(tmp_path / "data", leads=())
     done = evaluate("--out", "report", "--workers", 1)
     assert done.returncode == 0, done.stderr
+    assert "evaluating: 9 of 9 results" in done.stdout
     assert "report: report/report.html" in done.stdout
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert {(cell["arm"], cell["mode"]) for cell in results["cells"]} == {

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -104,34 +104,57 @@ def all_jobs(settings: EvaluateSettings, arms: Sequence[str], tasks: Sequence[st
 
 
 def run_jobs(jobs: Sequence[Job], settings: EvaluateSettings, data: DataSet, out: Path, workers: int) -> list[Cell]:
-    """Returns every job's result, in the jobs' order, with a progress bar for what is still to be done."""
+    """Returns every job's result, in the jobs' order, and shows how far it is with what is still to be done."""
     here = Cells(settings, data, out)
     missing = [job for job in jobs if not here.path(job).is_file()]
-    with tqdm(total=len(missing), desc="evaluating", unit=" results", disable=None) as bar:
+    with _Progress(len(missing)) as progress:
         if workers == 1:
-            for job in missing:
-                bar.set_postfix_str(f"{job.arm} {job.mode} {job.fraction:.0%}", refresh=True)
+            for done, job in enumerate(missing, start=1):
                 here.get(job)
-                bar.update()
+                progress.show(done)
         elif missing:
-            _in_processes(missing, settings, data, out, workers, bar)
+            _in_processes(missing, here, workers, progress)
     return [here.get(job) for job in jobs]
 
 
-def _in_processes(
-    jobs: Sequence[Job], settings: EvaluateSettings, data: DataSet, out: Path, workers: int, bar: tqdm
-) -> None:
+class _Progress:
+    """A bar on a terminal; elsewhere a line for every twentieth of the results."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = tqdm(total=total, desc="evaluating", unit=" results", disable=None)
+        self._total, self._began, self._said = total, time.perf_counter(), 0
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, done: int) -> None:
+        """Shows that so many results are done."""
+        self._bar.update(done - self._bar.n)
+        if self._bar.disable and 20 * done // self._total > self._said:
+            self._said = 20 * done // self._total
+            minutes = (time.perf_counter() - self._began) / 60
+            print(f"evaluating: {done} of {self._total} results in {minutes:.1f} min", flush=True)
+
+
+def _in_processes(jobs: Sequence[Job], here: Cells, workers: int, progress: _Progress) -> None:
     # Spawned, not forked: TensorFlow's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     groups: dict[tuple[str, int], list[Job]] = {}
     for job in jobs:  # what shares an encoder goes to one process, which remembers its embeddings
         groups.setdefault((job.arm, job.seed), []).append(job)
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(settings, data, out, workers)) as pool:
-        futures = {pool.submit(_work, group): len(group) for group in groups.values()}
+    paths = [here.path(job) for job in jobs]
+    arguments = (here.settings, here.data, here.out, workers)
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=arguments) as pool:
+        left = {pool.submit(_work, group) for group in groups.values()}
         try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update(futures[future])
+            while left:
+                ended, left = wait(left, timeout=1, return_when=FIRST_EXCEPTION)
+                for future in ended:
+                    future.result()
+                progress.show(sum(path.is_file() for path in paths))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
