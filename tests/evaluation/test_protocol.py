@@ -9,7 +9,7 @@ import pytest
 from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort, SyntheticSettings
 from tfmmcl.config import validate
 from tfmmcl.errors import InputError
-from tfmmcl.evaluation.arms import applicable, pretraining_run
+from tfmmcl.evaluation.arms import applicable, finetune_settings, pretraining_run
 from tfmmcl.evaluation.bootstrap import difference, interval
 from tfmmcl.evaluation.cells import Cells, Job
 from tfmmcl.evaluation.protocol import all_jobs, chosen_tasks, evaluate
@@ -223,6 +223,20 @@ def test_what_does_not_fit_is_said(small_data):
         applicable(settings(arms=["rand_init"]), bare)
     with pytest.raises(InputError, match="names something twice"):
         settings(arms=["contrastive", "contrastive"])
+
+
+def test_pretrained_encoders_are_fine_tuned_by_settings_of_their_own(small_data, tmp_path):
+    plain = settings()
+    own = settings(
+        finetuning={**TINY["finetuning"], "pretrained": {"epochs": 3, "frozen_epochs": 1, "encoder_rate": 0.1}}
+    )
+    for arm, epochs, rate in (("rand_init_no_ecg", 2, 1.0), ("contrastive", 3, 0.1)):
+        training = finetune_settings(arm, "elevated_mpap", 1.0, 0, own, small_data, None).training
+        assert (training.epochs, training.encoder_rate) == (epochs, rate)
+        # A result is done again only where the settings are its own.
+        job = Job(arm, "elevated_mpap", "finetune", 1.0, 0)
+        paths = [Cells(one, small_data, tmp_path).path(job) for one in (plain, own)]
+        assert (paths[0] == paths[1]) == (arm == "rand_init_no_ecg")
 
 
 def test_jobs_cover_the_grid_once():

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfmmcl.errors import InputError
 from tfmmcl.evaluation.settings import ArmName, EvaluateSettings
-from tfmmcl.finetune_settings import FinetuneSettings
+from tfmmcl.finetune_settings import FinetuneSettings, FinetuneTrainingSettings
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.settings import EncoderSettings, PretrainSettings
 from tfmmcl.training.run_directory import RunDirectory
@@ -73,8 +73,14 @@ def finetune_settings(
         reading=recipe.reading,
         head_units=recipe.head_units,
         optimizer=recipe.optimizer,
-        training=recipe.training,
+        training=finetuning_of(arm, settings),
     )
+
+
+def finetuning_of(arm: ArmName, settings: EvaluateSettings) -> FinetuneTrainingSettings:
+    """Returns for how long an arm is fine-tuned, and what of it learns."""
+    recipe = settings.finetuning
+    return recipe.pretrained if is_pretrained(arm) and recipe.pretrained else recipe.training
 
 
 def pretraining_run(arm: ArmName, settings: EvaluateSettings, data: DataSet, out: Path) -> RunDirectory | None:

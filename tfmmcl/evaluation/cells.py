@@ -12,7 +12,14 @@ import numpy as np
 from tfmmcl.cohorts.splits import Split
 from tfmmcl.cohorts.trajectory import Task
 from tfmmcl.evaluation import baselines, metrics, probes, tabular
-from tfmmcl.evaluation.arms import finetune_settings, is_pretrained, key_of, pretrain_settings, pretraining_run
+from tfmmcl.evaluation.arms import (
+    finetune_settings,
+    finetuning_of,
+    is_pretrained,
+    key_of,
+    pretrain_settings,
+    pretraining_run,
+)
 from tfmmcl.evaluation.results import Cell, Labelled, Mode
 from tfmmcl.evaluation.settings import EvaluateSettings
 from tfmmcl.records.labels import Label, find_task, fraction_of_patients, labelled
@@ -62,7 +69,8 @@ class Cells:
         if run is not None:
             depends["pretraining"] = run.path.name
         if job.mode == "finetune":
-            depends["finetuning"] = settings.finetuning.model_dump(mode="json")
+            recipe = settings.finetuning.model_copy(update={"training": finetuning_of(job.arm, settings)})
+            depends["finetuning"] = recipe.model_dump(mode="json", exclude={"pretrained"})
         if job.mode != "baseline":
             depends["encoder"] = settings.encoder.model_dump(mode="json")
         return self.out / "cells" / f"{key_of(depends)}.json"

@@ -55,6 +55,8 @@ def _parts(findings: Findings) -> Iterator[str]:
     setting = (
         f"{findings.way[:1].upper()}{findings.way[1:]} with the labels of {part} of the labelled training patients"
     )
+    if findings.mode == "finetune" and (findings.results.settings.get("finetuning") or {}).get("pretrained"):
+        setting += " (pre-trained encoders by settings of their own, finetuning.pretrained)"
     spread = f"median ± half inter-quartile range over seeds; beneath, the {interval} bootstrap interval over patients"
     yield from _section(
         "Main results",

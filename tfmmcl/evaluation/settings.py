@@ -51,7 +51,11 @@ class FinetuneRecipe(Settings):
         reading: Which part of each window's signal is read.
         head_units: Hidden layers of the head.
         optimizer: How the loss is minimised.
-        training: For how long.
+        training: For how long, and what learns.
+        pretrained: The same for the arms with a pre-trained encoder, where it is not to be `training`. At the rate that
+            a new encoder wants, a handful of labels undoes what pre-training has learnt before the head can use it
+            (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): first `frozen_epochs`, then a low `encoder_rate`.
+            Null: that of all arms, as the paper's.
     """
 
     batch_size: int = Field(default=128, ge=2)
@@ -59,6 +63,7 @@ class FinetuneRecipe(Settings):
     head_units: Widths | tuple[()] = ()
     optimizer: OptimizerSettings = OptimizerSettings()
     training: FinetuneTrainingSettings = FinetuneTrainingSettings()
+    pretrained: FinetuneTrainingSettings | None = None
 
 
 class EvaluateSettings(Settings):
