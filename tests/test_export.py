@@ -38,7 +38,12 @@ def raw_inputs(data, signals=True):
 
 
 @pytest.mark.parametrize(
-    "overrides", [(), ("encoder.signal=null",), ("training.precision=mixed_bfloat16", "training.epochs=1")]
+    "overrides",
+    [
+        (),
+        ("encoder.signal=null",),
+        pytest.param(("training.precision=mixed_bfloat16", "training.epochs=1"), marks=pytest.mark.slow),
+    ],
 )
 def test_a_fresh_process_without_tfmmcl_gives_the_pipelines_embedding(make_settings, small_data, tmp_path, overrides):
     settings = make_settings(*overrides)
@@ -112,7 +117,9 @@ def test_exporting_over_something_or_from_nothing_is_refused(make_settings, smal
     [
         ("high", "probability", {"reading": {"part": "crops", "seconds": 1}}),
         ("high", "probability", {"encoder": {"signal": None}}),
-        ("third", "probability", {"training": {"epochs": 1, "precision": "mixed_bfloat16"}}),
+        pytest.param(
+            "third", "probability", {"training": {"epochs": 1, "precision": "mixed_bfloat16"}}, marks=pytest.mark.slow
+        ),
         ("pressure", "prediction", {"encoder": {"signal": None}}),
     ],
 )

@@ -92,6 +92,7 @@ def test_step(benchmark, backend):
     assert ("TensorFlow" in row["versions"]) == (backend == "tensorflow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=needs_jax)])
 def test_loss(benchmark, backend):
     figures, _ = benchmark("loss", "--batch", "8", backend=backend)
@@ -111,6 +112,7 @@ def test_step_and_loss_beside_pytorch(benchmark):
     check_steps(benchmark("loss", "--batch", "8", *arguments)[0], 1, names)
 
 
+@pytest.mark.slow
 def test_pipeline(benchmark, small_data):
     arguments = ("--data", str(small_data.path), "--trajectories", "20")
     figures, _ = benchmark("pipeline", *arguments)

@@ -211,7 +211,10 @@ def undisturbed(repository, tmp_path_factory):
     return {path.name: path.read_bytes() for path in (folder / "data").iterdir()}
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGKILL, 2)])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow), (signal.SIGKILL, 2)],
+)
 def test_the_same_command_continues_whatever_stopped_it(started, prepare, undisturbed, tmp_path, number, workers):
     code, said = started(SHARDS, workers, "sidecars/train-00002*.npz", number, whole_group=False)
     if number == signal.SIGKILL:

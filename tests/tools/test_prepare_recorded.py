@@ -147,6 +147,7 @@ def test_what_is_wrong_is_one_sentence_and_nothing_is_left(prepare, hospital, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cohort.yaml", "key", "raw"]
 
 
+@pytest.mark.slow
 def test_a_truncated_signal_file_costs_its_trajectory_and_is_named_on_the_terminal_only(prepare, hospital, tmp_path):
     write_events(tmp_path / "raw", [(name.removeprefix("patient-"), *row) for name, *row in rows(30)])
     path = tmp_path / "raw" / "p4711_1.dat"

@@ -183,6 +183,7 @@ def test_an_existing_folder_is_left_alone(pretrain):
     assert not (pretrain.folder / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_nan_is_one_sentence_with_exit_code_3(pretrain):
     done = pretrain("--out", "run", "optimizer.learning_rate=1e30")
     assert done.returncode == 3
@@ -190,7 +191,8 @@ def test_a_nan_is_one_sentence_with_exit_code_3(pretrain):
     assert re.search(r"the loss is nan at step \d+", done.stderr.strip().splitlines()[-1])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_resumes_to_the_end(pretrain, number):
     process = pretrain("--out", "run", "training.epochs=12", start=subprocess.Popen, start_new_session=True)
     history = pretrain.folder / "run" / "history.jsonl"

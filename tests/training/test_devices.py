@@ -91,6 +91,7 @@ def assert_same_run(one, other):
         np.testing.assert_allclose(second, first, rtol=2e-6, atol=1e-6, err_msg=first.path)
 
 
+@pytest.mark.slow
 def test_two_devices_take_the_gradient_step_of_one(make_settings, tmp_path):
     config = tmp_path / "resolved.yaml"
     config.write_text(dump(make_settings()))

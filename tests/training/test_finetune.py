@@ -185,7 +185,7 @@ def poisoned(item, task):
     )
 
 
-@pytest.mark.parametrize("task", ["high", "pressure"])
+@pytest.mark.parametrize("task", ["high", pytest.param("pressure", marks=pytest.mark.slow)])
 def test_a_trajectory_without_a_label_is_never_seen(data, tmp_path, task):
     other = rewritten(data, tmp_path / "poisoned", lambda item: poisoned(item, task))
     found = [fit(make(which, task, ENCODER if task == "high" else NO_ECG), which) for which in (data, other)]
@@ -266,7 +266,10 @@ def test_crops_are_averaged_in_probability(data, kind):
     np.testing.assert_allclose(found, expected[: len(found)], atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "training"), [("mixed_bfloat16", {}), ("mixed_float16", {"encoder_rate": 0.5})])
+@pytest.mark.parametrize(
+    ("precision", "training"),
+    [("mixed_bfloat16", {}), pytest.param("mixed_float16", {"encoder_rate": 0.5}, marks=pytest.mark.slow)],
+)
 def test_half_precision_learns_and_leaves_a_float32_model(data, precision, training):
     settings = make(data, "high", ENCODER, {"precision": precision, "epochs": 8, **training}, optimizer=fastest(0.01))
     fitted = fit(settings, data)

@@ -45,6 +45,7 @@ def test_it_can_learn_one_batch_by_heart(make_settings, small_data):
     assert found[-1] < 0.5 * found[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["{}", "null"])
 def test_xla_gives_the_same_losses_over_ten_steps(make_settings, small_data, signal):
     overrides = ["encoder.signal=null"] if signal == "null" else []
@@ -58,7 +59,7 @@ def test_xla_gives_the_same_losses_over_ten_steps(make_settings, small_data, sig
     np.testing.assert_allclose(found["true"], found["false"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_half_precision_trains_with_a_float32_loss(make_settings, small_data, precision):
     settings = make_settings(f"training.precision={precision}", "optimizer.learning_rate=0.01")
     trainer, batch = trainer_and_batch(settings, small_data)
@@ -88,6 +89,7 @@ def test_a_step_is_the_gradient_of_the_objective_on_both_views_in_one_pass(make_
     np.testing.assert_allclose(before - variable.numpy(), expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_inference_mode_agrees_in_scale_with_training_mode_after_a_short_run(make_settings, small_data):
     settings = make_settings("training.epochs=6")
     batches = Batches(small_data, settings)
