@@ -107,9 +107,12 @@ def _draw_task(axis: Axes, places: np.ndarray, label: np.ndarray, task: Task) ->
     names = task.classes or ("negative", "positive")
     # The rarer class of two stands out, and is drawn last.
     colours = ("#9FB4C4", "#D55E00") if task.kind == "binary" else _PALETTE
-    for value, name in enumerate(names):
+    values = range(len(names))
+    if task.kind == "binary":
+        values = sorted(values, key=lambda value: -(label == value).sum())
+    for colour, value in enumerate(values):
         chosen = label == value
-        _scatter(axis, places[chosen], colours[value % len(colours)], f"{name} ({chosen.sum():,})")
+        _scatter(axis, places[chosen], colours[colour % len(colours)], f"{names[value]} ({chosen.sum():,})")
     _name(axis)
 
 
