@@ -37,6 +37,19 @@ def raw_inputs(data, signals=True):
     return {name: np.stack([getattr(t, name) for t in trajectories]) for name in names}
 
 
+def served_in_a_fresh_process(exported, inputs, folder):
+    """Returns what a SavedModel makes of inputs in a process that has neither tfmmcl nor Keras."""
+    np.savez(folder / "inputs.npz", **inputs)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TFMMCL, str(exported), str(folder / "inputs.npz"), str(folder / "out.npz")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return np.load(folder / "out.npz")
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -58,15 +71,8 @@ def test_a_fresh_process_without_tfmmcl_gives_the_pipelines_embedding(make_setti
     )
     inputs = raw_inputs(small_data, signals="encoder.signal=null" not in overrides)
     assert any(np.isnan(value).any() for value in inputs.values())
-    np.savez(tmp_path / "inputs.npz", **inputs)
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TFMMCL, str(exported), str(tmp_path / "inputs.npz"), str(tmp_path / "out.npz")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "out.npz")["embedding"], expected, rtol=0, atol=1e-5)
+    found = served_in_a_fresh_process(exported, inputs, tmp_path)
+    np.testing.assert_allclose(found["embedding"], expected, rtol=0, atol=1e-5)
     assert expected.std(axis=0).max() > 1e-3  # they are not all the same
 
 
@@ -139,15 +145,7 @@ def test_a_fresh_process_without_tfmmcl_gives_the_predictions_written(tmp_path, 
     place = {item.name: index for index, item in enumerate(read_trajectories(data, "test"))}
     order = [place[name] for name in rows["trajectory"][chosen]]
     assert len(order) < len(place)
-    np.savez(tmp_path / "inputs.npz", **{name: value[order] for name, value in inputs.items()})
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TFMMCL, str(exported), str(tmp_path / "inputs.npz"), str(tmp_path / "out.npz")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = np.load(tmp_path / "out.npz")
+    found = served_in_a_fresh_process(exported, {name: value[order] for name, value in inputs.items()}, tmp_path)
     assert set(found) == {output, "embedding"}
     assert found["embedding"].shape == (len(order), 8)
     assert found[output].shape == ((len(order), 3) if task == "third" else (len(order),))

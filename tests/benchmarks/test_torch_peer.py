@@ -2,12 +2,13 @@ import keras
 import numpy as np
 import pytest
 
-from tfmmcl.benchmarks.generated import COHORT, encoder_shape, noise_views
+from tfmmcl.benchmarks.generated import COHORT, noise_views
 from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort
 from tfmmcl.config import validate
 from tfmmcl.models.encoder import build_encoder
 from tfmmcl.models.heads import build_projection_head
 from tfmmcl.objectives.contrastive import nt_xent
+from tfmmcl.pipeline.shapes import encoder_shape
 from tfmmcl.settings import PretrainSettings
 
 torch = pytest.importorskip("torch")

@@ -13,7 +13,7 @@ import keras
 from jax import numpy as jnp
 from keras import ops
 
-from tfmmcl.benchmarks.generated import encoder_shape, noise_views
+from tfmmcl.benchmarks.generated import noise_views
 from tfmmcl.benchmarks.macs import nt_xent_flops, training_flops
 from tfmmcl.benchmarks.stepping import Work, matmul_size
 from tfmmcl.cohorts.trajectory import Spec
@@ -22,6 +22,7 @@ from tfmmcl.models.encoder import build_encoder
 from tfmmcl.models.precision import dtype_policy
 from tfmmcl.objectives.contrastive import nt_xent
 from tfmmcl.objectives.objective import make_objective
+from tfmmcl.pipeline.shapes import encoder_shape
 from tfmmcl.settings import PretrainSettings
 from tfmmcl.training.optimizer import build_optimizer
 

@@ -6,17 +6,11 @@ import numpy as np
 
 from tfmmcl.cohorts.synthetic.cohort import SyntheticSettings
 from tfmmcl.cohorts.trajectory import Spec
-from tfmmcl.pipeline.shapes import segment_samples
+from tfmmcl.pipeline.shapes import encoder_shape
 from tfmmcl.settings import PretrainSettings
 
 COHORT = SyntheticSettings(name="benchmark", patients=64)
 """Some 300 trajectories; the defaults have the paper's shape, 10 windows of 30 s at 240 Hz in 4 leads."""
-
-
-def encoder_shape(spec: Spec, settings: PretrainSettings) -> tuple[int, int, int, int, int]:
-    """Returns windows, structured features, statics, samples in a segment and leads, as `build_encoder` takes them."""
-    samples = segment_samples(spec, settings.augmentation) if settings.encoder.signal else 0
-    return spec.windows, len(spec.structured), len(spec.statics), samples, len(spec.leads)
 
 
 def noise_views(spec: Spec, settings: PretrainSettings) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

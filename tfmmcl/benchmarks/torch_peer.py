@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tfmmcl.benchmarks.generated import encoder_shape, noise_views
+from tfmmcl.benchmarks.generated import noise_views
 from tfmmcl.benchmarks.stepping import Work, matmul_size
 from tfmmcl.cohorts.trajectory import Spec
+from tfmmcl.pipeline.shapes import encoder_shape
 from tfmmcl.settings import EncoderSettings, PretrainSettings, SignalEncoderSettings
 
 BATCH_NORM_EPSILON = 1e-3

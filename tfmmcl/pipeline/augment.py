@@ -67,7 +67,7 @@ def add_signal_noise(
 
 
 def noise_period(samples: int, mask: SignalMaskSettings) -> int:
-    """Returns how much noise a masked segment needs, as drawing it is half of what a view costs.
+    """Returns how much noise a masked segment needs, as drawing it is the largest part of what a view costs.
 
     A contiguous mask of zeros leaves one stretch, going round the end. If its length divides the segment's, noise that
     repeats after that length still gives each of its samples a draw of its own.
@@ -150,7 +150,7 @@ def _normal(shape: Sequence[int], key: tf.Tensor, std: float) -> tf.Tensor:
     """Draws normal numbers of 16 random bits each: the middles of 65,536 equally likely parts of the distribution.
 
     They lie within 4.3 standard deviations, and their distribution function within 1e-5 of the normal one; the noise is
-    half of what a view costs, and these cost half as much as numbers that use 32 bits and a logarithm.
+    the largest part of what a view costs, and these cost two thirds of numbers that use 32 bits and a logarithm.
     """
     count = math.prod(shape)
     bits = tf.random.stateless_uniform([-(-count // 2)], key, None, None, tf.int32)

@@ -39,6 +39,12 @@ def crop_starts(spec: Spec, settings: ReadingSettings) -> list[int]:
     return [spare // 2 if settings.part == "centre" else 0]
 
 
+def encoder_shape(spec: Spec, settings: PretrainSettings) -> tuple[int, int, int, int, int]:
+    """Returns windows, structured features, statics, samples in a segment and leads, as `build_encoder` takes them."""
+    samples = segment_samples(spec, settings.augmentation) if settings.encoder.signal else 0
+    return spec.windows, len(spec.structured), len(spec.statics), samples, len(spec.leads)
+
+
 def even_batches(count: int, batch_size: int) -> tuple[int, int]:
     """Returns how many batches hold `count` trajectories, and the size of each, at most `batch_size`.
 

@@ -19,7 +19,7 @@ from tfmmcl.models.precision import dtype_policy
 from tfmmcl.objectives.objective import make_objective
 from tfmmcl.pipeline.batches import Batches
 from tfmmcl.pipeline.parse import parse
-from tfmmcl.pipeline.shapes import check_fit, segment_samples, steps_per_epoch
+from tfmmcl.pipeline.shapes import check_fit, encoder_shape, steps_per_epoch
 from tfmmcl.pipeline.views import trajectory_key
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.verify import read_trajectories
@@ -163,10 +163,7 @@ def float32_encoder(settings: PretrainSettings, data: DataSet, encoder: keras.Mo
 
 
 def _encoder(settings: PretrainSettings, spec: Spec) -> keras.Model:
-    samples = segment_samples(spec, settings.augmentation) if settings.encoder.signal else 0
-    return build_encoder(
-        spec.windows, len(spec.structured), len(spec.statics), samples, len(spec.leads), settings.encoder
-    )
+    return build_encoder(*encoder_shape(spec, settings), settings.encoder)
 
 
 def _restore(trainer: Pretrainer, run: RunDirectory) -> int:
