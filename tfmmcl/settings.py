@@ -19,11 +19,12 @@ class DataSettings(Settings):
     """Which trajectories, and how they reach the model.
 
     Attributes:
-        path: The prepared data set's folder.
+        path: The prepared data set's folder, or a URL that TensorFlow's file systems know, such as `gs://bucket/folder`.
         fingerprint: What the data set's fingerprint must be; null: whatever it is. A run's `config.yaml` has it, so
             that no run is resumed, exported or repeated on other data unawares.
         cohort: A cohort file to prepare into `path` when that folder does not exist yet; null: it must exist.
         batch_size: Trajectories per step, B; NT-Xent compares each of 2B views with the 2B − 1 others.
+        cache: A folder into which the data set is copied first, once for all runs; null: it is read where it is.
         shuffle_buffer: Records held in memory for shuffling (576 kB each at the paper's size).
         parallel_calls: Trajectories augmented at once; null lets tf.data choose. Never changes the views.
     """
@@ -31,6 +32,7 @@ class DataSettings(Settings):
     path: str
     fingerprint: str | None = None
     cohort: str | None = None
+    cache: str | None = None
     batch_size: int = Field(default=128, ge=2)
     shuffle_buffer: int = Field(default=1024, ge=1)
     parallel_calls: int | None = Field(default=None, ge=1)

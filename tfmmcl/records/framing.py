@@ -6,13 +6,13 @@ Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from tfmmcl.errors import InputError
+from tfmmcl.files import location
 from tfmmcl.records.protos import TFRecordWriter
 
 _checksum = TFRecordWriter.masked_crc
@@ -34,8 +34,9 @@ def read_records(path: str | Path, offset: int = 0) -> Iterator[bytes]:
     Raises:
         InputError: Naming the file and the record, at the first that is truncated or fails its checksum.
     """
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    place = location(path)
+    size = place.stat().st_size
+    with place.open("rb") as file:
         file.seek(offset)
         index = 0
         while file.tell() < size:

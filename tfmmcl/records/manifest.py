@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tfmmcl.cohorts.splits import SPLITS, Split
 from tfmmcl.cohorts.trajectory import Spec
 from tfmmcl.errors import InputError
+from tfmmcl.files import RemotePath, location
 from tfmmcl.records.flow import FlowLevel
 from tfmmcl.records.statistics import Statistics
 
@@ -101,20 +102,20 @@ class DataSet:
     """A prepared data set on disk.
 
     Attributes:
-        path: Its folder.
+        path: Its folder, on disk or where TensorFlow's file systems reach.
         manifest: Its manifest, validated.
         examples: Reason → details of a few that were lost for it. They may name files and ids, so only the data set
             that was just written has them, for the terminal; they are not on disk.
     """
 
-    path: Path
+    path: Path | RemotePath
     manifest: Manifest
     examples: Mapping[str, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: str | Path) -> DataSet:
+    def open(cls, path: str | Path | RemotePath) -> DataSet:
         """Opens a folder that `prepare` wrote; raises `InputError` if it is not one."""
-        path = Path(path)
+        path = location(path)
         file = path / "manifest.json"
         if not path.is_dir():
             raise InputError(f"{path}: no such data set folder; make one with tools/prepare.py.")
@@ -166,6 +167,6 @@ class DataSet:
             file = self.path / shard.path
             if not file.is_file():
                 raise InputError(f"{file}: no such file; the manifest lists it with {shard.records} records.")
-            if file.stat().st_size != shard.bytes:
-                raise InputError(f"{file}: found {file.stat().st_size} bytes, expected {shard.bytes}.")
+            if (size := file.stat().st_size) != shard.bytes:
+                raise InputError(f"{file}: found {size} bytes, expected {shard.bytes}.")
         return [str(self.path / shard.path) for shard in shards]

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfmmcl.cohorts.trajectory import Spec, Trajectory
 from tfmmcl.errors import InputError
+from tfmmcl.files import RemotePath
 from tfmmcl.records.sample import Sample
 
 MARGINAL_SIZE = 65_536
@@ -45,11 +46,11 @@ class Statistics:
         np.savez(path, **{item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
-    def load(cls, path: Path, spec: Spec) -> Statistics:
+    def load(cls, path: Path | RemotePath, spec: Spec) -> Statistics:
         """Reads `path`; raises `InputError` if it is missing, damaged or does not fit the spec."""
         sizes = {"structured": len(spec.structured), "statics": len(spec.statics), "signals": len(spec.leads)}
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 statistics = cls(**{item.name: arrays[item.name] for item in fields(cls)})
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; expected the training split's statistics.") from None

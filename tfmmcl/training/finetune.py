@@ -24,6 +24,7 @@ from tfmmcl.models.precision import dtype_policy
 from tfmmcl.pipeline.labelled import LabelledBatches
 from tfmmcl.pipeline.reading import mean_over_crops
 from tfmmcl.pipeline.shapes import reading_samples
+from tfmmcl.records.cache import open_cached
 from tfmmcl.records.labels import Label
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.training.calibration import calibrate
@@ -156,7 +157,7 @@ def finetune(settings: FinetuneSettings, run: FinetuneDirectory) -> dict[str, An
         TrainingError: If the loss is no longer finite.
     """
     began = time.perf_counter()
-    data = DataSet.open(settings.data.path)
+    data = open_cached(settings.data.path, settings.data.cache)
     settings = complete(settings, data)
     run.start(settings)
     print(f"fine-tuning on {device()}; writing {run.path}", flush=True)
@@ -175,7 +176,7 @@ def finetune(settings: FinetuneSettings, run: FinetuneDirectory) -> dict[str, An
         "training": {"trajectories": len(fitted.training), "patients": len({item.patient for item in fitted.training})},
         "wall_seconds": time.perf_counter() - began,
         "parameters": fitted.model.count_params(),
-        "data": {"path": str(data.path), "fingerprint": data.fingerprint},
+        "data": {"path": settings.data.path, "fingerprint": data.fingerprint},
         "device": device(),
         "versions": versions(),
     }

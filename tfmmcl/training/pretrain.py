@@ -21,6 +21,7 @@ from tfmmcl.pipeline.batches import Batches
 from tfmmcl.pipeline.parse import parse
 from tfmmcl.pipeline.shapes import check_fit, encoder_shape, steps_per_epoch
 from tfmmcl.pipeline.views import trajectory_key
+from tfmmcl.records.cache import open_cached
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.verify import read_trajectories
 from tfmmcl.settings import PretrainSettings
@@ -53,7 +54,7 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
         InputError: If the data set, the settings or the folder do not fit; nothing is written then.
         TrainingError: If the loss is no longer finite, or another worker has stopped.
     """
-    data = DataSet.open(settings.data.path)
+    data = open_cached(settings.data.path, settings.data.cache)
     check_fit(data, settings)
     strategy = make_strategy(settings)
     whole = tf.distribute.InputContext(num_replicas_in_sync=strategy.num_replicas_in_sync)
@@ -118,7 +119,7 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
         "trajectories_per_second": float(np.median(rates)) if rates else None,
         "encoder_parameters": encoder.count_params(),
         "data": {
-            "path": str(data.path),
+            "path": settings.data.path,
             "fingerprint": data.fingerprint,
             "spec": data.spec.model_dump(mode="json"),
         },

@@ -33,6 +33,10 @@ def start_settings(config: str | Path, data: str | None, overrides: Sequence[str
     if data is not None:
         overrides = [*overrides, "data.cohort=null", f"data.path={quoted(data)}"]
     settings = load(config, PretrainSettings, overrides)
+    if settings.data.cohort is not None and "://" in settings.data.path:
+        raise InputError(
+            f"data.path: found {settings.data.path}, expected a folder on disk, where data.cohort can be prepared."
+        )
     if settings.data.cohort is not None and settings.training.distribution != "multi_worker":
         # A cohort file is named as seen from where the command runs, or else from the settings file beside it.
         cohort = Path(settings.data.cohort)
@@ -69,6 +73,7 @@ def join_workers(workers: str, index: int | None) -> None:
 
 RESUMABLE = (
     "data.path",
+    "data.cache",
     "data.parallel_calls",
     "training.epochs",
     "training.checkpoints",
