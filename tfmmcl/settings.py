@@ -134,6 +134,8 @@ class SignalEncoderSettings(Settings):
         convolution: How convolutions are computed while training; the results are the same up to rounding. `direct`:
             by Keras's layer. `fourier`: through short Fourier tiles. `auto`: for each layer by which is faster
             for its shape, `direct` with a GPU. Finished models are always `direct`.
+        recompute: Whether training drops what is inside the residual blocks and computes it again for the gradient:
+            a fraction of the memory for a third more time, and the same results. Finished models never do.
     """
 
     stem_filters: int = Field(default=64, ge=1)
@@ -142,6 +144,7 @@ class SignalEncoderSettings(Settings):
     kernel_size: int = Field(default=15, ge=1)
     units: int = Field(default=128, ge=1)
     convolution: Literal["auto", "direct", "fourier"] = "auto"
+    recompute: bool = False
 
 
 class EncoderSettings(Settings):

@@ -104,7 +104,10 @@ def test_two_devices_take_the_gradient_step_of_one(make_settings, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [(), ("training.accumulate=3", "optimizer.name=lamb", "data.batch_size=6")])
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("training.accumulate=3", "optimizer.name=lamb", "data.batch_size=6", "encoder.signal.recompute=true")],
+)
 def test_devices_and_workers_give_the_results_of_one_device(command, tmp_path, settings):
     finish(start(command("one", *settings)))
     finish(start(command("mirrored", "training.distribution=mirrored", *settings), "-c", TWO_DEVICES))

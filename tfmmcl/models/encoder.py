@@ -73,7 +73,8 @@ def portable(settings: EncoderSettings) -> EncoderSettings:
     """Returns the settings of the same encoder, made of Keras's own layers: its file needs nothing of ours to load."""
     if settings.signal is None:
         return settings
-    return settings.model_copy(update={"signal": settings.signal.model_copy(update={"convolution": "direct"})})
+    plain = {"convolution": "direct", "recompute": False}
+    return settings.model_copy(update={"signal": settings.signal.model_copy(update=plain)})
 
 
 def _per_window(model: keras.Model, x: keras.KerasTensor) -> keras.KerasTensor:

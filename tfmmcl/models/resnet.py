@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfmmcl.models.fourier_convolution import convolution_layer
+from tfmmcl.models.recomputed import Recomputed
 from tfmmcl.settings import SignalEncoderSettings
 
 
@@ -48,12 +49,17 @@ def build_signal_encoder(
         x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
         return keras.layers.ReLU(name=f"{name}_relu")(x)
 
+    def recomputed(x: keras.KerasTensor, filters: int, strides: int, name: str) -> keras.KerasTensor:
+        inputs = keras.Input(x.shape[1:])
+        return Recomputed(keras.Model(inputs, block(inputs, filters, strides, name), name=name))(x)
+
+    add_block = recomputed if settings.recompute else block
     signals = keras.Input((samples, leads), name="signals")
     x = convolution(signals, settings.stem_filters, settings.kernel_size, 2, "stem")
     x = keras.layers.ReLU(name="stem_relu")(x)
     x = keras.layers.MaxPooling1D(3, 2, padding="same", name="stem_pool")(x)
     for stage, filters in enumerate(settings.stage_filters, start=1):
         for index in range(1, settings.blocks_per_stage + 1):
-            x = block(x, filters, 2 if stage > 1 and index == 1 else 1, f"stage{stage}_block{index}")
+            x = add_block(x, filters, 2 if stage > 1 and index == 1 else 1, f"stage{stage}_block{index}")
     x = keras.layers.GlobalAveragePooling1D(name="pool")(x)
     return keras.Model(signals, keras.layers.Dense(settings.units, name="embedding")(x), name="signal_encoder")
