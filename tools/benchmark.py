@@ -48,6 +48,9 @@ def main() -> None:
     pipeline.add_argument(
         "--trajectories", type=int, default=512, help="how many to time in each round (default: %(default)s)"
     )
+    size = what.add_parser("size", parents=[common], help="the same work on more and more trajectories")
+    _add_settings(size, "demo.yaml")
+    size.add_argument("--times", type=int, nargs="+", default=[1, 4, 16], help="multiples of the cohort's patients")
     for timed in (step, loss):
         timed.add_argument("--xla", nargs="+", default=["auto"], choices=("auto", "off", "on"), help="(default: auto)")
     for timed in (step, loss, pipeline):
@@ -66,8 +69,8 @@ def main() -> None:
         write_json(file, figures)
 
 
-def _add_settings(parser: Parser) -> None:
-    parser.add_argument("--config", default=CONFIGS / "paper.yaml", help="settings (default: configs/paper.yaml)")
+def _add_settings(parser: Parser, config: str = "paper.yaml") -> None:
+    parser.add_argument("--config", default=CONFIGS / config, help=f"settings (default: configs/{config})")
     parser.add_argument(
         "--set", dest="overrides", nargs="+", default=[], metavar="key=value", help="such as optimizer.name=lamb"
     )

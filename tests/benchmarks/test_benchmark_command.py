@@ -144,3 +144,21 @@ def test_wrong_input_is_one_sentence(benchmark):
     assert "--width" in benchmark("step", "--width", "3", "--set", "encoder.signal=null", fails=True)
     if not installed("torch"):
         assert "[peer]" in benchmark("loss", "--peer", "torch", fails=True)
+
+
+@pytest.mark.slow
+def test_size_measures_the_same_work_on_more_and_more_patients(repository, tmp_path):
+    cohort = yaml.safe_load((repository / "configs" / "cohorts" / "demo.yaml").read_text())
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(cohort | {"patients": 10}))
+    (tmp_path / "tiny.yaml").write_text(
+        yaml.safe_dump(TINY | {"data": {"path": "data", "cohort": "cohort.yaml", "batch_size": 4}})
+    )
+    command = [sys.executable, str(repository / "tools" / "benchmark.py"), "size", "--config", "tiny.yaml"]
+    subprocess.run([*command, "--times", "1", "2", "--json", "figures.json"], cwd=tmp_path, check=True, timeout=300)
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert [(row["work"], row["times"]) for row in rows] == [
+        (work, times) for work in ("prepare", "verify", "pretrain") for times in (1, 2)
+    ]
+    prepared = {row["times"]: row["trajectories"] for row in rows if row["work"] == "prepare"}
+    assert prepared == {1: 40, 2: 80}
+    assert all(row["seconds_each"] > 0 and row["peak_megabytes"] > 50 for row in rows)
