@@ -190,6 +190,28 @@ def test_views_are_the_same_eagerly_in_a_function_and_in_tf_data(make, example, 
                 np.testing.assert_array_equal(value == 0, expected[key][i] == 0)
 
 
+OTHER_WAYS = {
+    "segment": {"seconds": 1.6, "position": "random"},
+    "signal_mask": {"pattern": "element", "scope": "window", "fill": "noise"},
+    "history_cutout": {"pattern": "element", "scope": "shared", "fill": "forward"},
+    "feature_corruption": {"count": "exact", "views": "first"},
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("ways", [{}, OTHER_WAYS], ids=["paper", "others"])
+def test_several_at_once_get_the_views_that_each_gets_alone(make, many, example, ways, compiled):
+    names = NAMES[:7]
+    together = make(**ways).several(0, 2, compiled=compiled)
+    batch = {key: tf.stack([tf.constant(value)] * len(names)) for key, value in example.items()}
+    dataset = tf.data.Dataset.from_tensors(batch | {"trajectory": tf.constant(names)})
+    found = dataset.map(lambda examples: together(examples, tf.constant(3, tf.int64))).get_single_element()
+    for view, expected in zip(found, many(epoch=3, names=names, **ways)):
+        for key, value in view.items():
+            np.testing.assert_allclose(value, expected[key], rtol=0, atol=1e-5)
+            np.testing.assert_array_equal(value == 0, expected[key] == 0)
+
+
 def test_keys_of_seeds_epochs_and_trajectories_do_not_collide():
     keys = [
         trajectory_key(seed, epoch, name).numpy()

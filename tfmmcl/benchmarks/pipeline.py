@@ -118,20 +118,17 @@ class _Stages:
         from tfmmcl.benchmarks.stages import stages
 
         self._stages = stages(DataSet.open(settings.data.path), settings)
-        self._size, self._trajectories = settings.data.batch_size, trajectories
+        self._trajectories = trajectories
         self._facts = {"versions": f"TensorFlow {tf.__version__}"}
 
     def start(self) -> dict[str, Any]:
         """Has a batch made."""
-        next(iter(self._stages["batch"]))
+        next(iter(self._stages["batch"][0]))
         return self._facts
 
     def measure(self) -> dict[str, float]:
         """Returns the seconds of one trajectory through each stage and those before it."""
-        return {
-            name: seconds_each(stage, self._size if name == "batch" else 1, self._trajectories)
-            for name, stage in self._stages.items()
-        }
+        return {name: seconds_each(stage, size, self._trajectories) for name, (stage, size) in self._stages.items()}
 
 
 class _Loader:

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfmmcl.pipeline.batches import Batches, ordered, shuffled_records
-from tfmmcl.pipeline.parse import parse
-from tfmmcl.pipeline.views import View, trajectory_key
+from tfmmcl.pipeline.batches import Batches, ordered, shuffled_records, together
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.settings import PretrainSettings
 
 
-def stages(data: DataSet, settings: PretrainSettings) -> dict[str, tf.data.Dataset]:
-    """Returns endless data sets: records `read`, `parse`d, made `views` of, one by one, and the training `batch`es."""
+def stages(data: DataSet, settings: PretrainSettings) -> dict[str, tuple[tf.data.Dataset, int]]:
+    """Returns endless data sets, and how many trajectories one of their elements has.
+
+    Records are `read` one by one, `parse`d some at a time, made `views` of, and put together to a training `batch`.
+    """
     batches = Batches(data, settings)
-    seed, calls = settings.seed, settings.data.parallel_calls or tf.data.AUTOTUNE
-
-    def parsed(record: tf.Tensor) -> dict[str, tf.Tensor]:
-        return parse(record, data.spec, signals=batches.reads_signals)
-
-    def views(record: tf.Tensor) -> tuple[View, ...]:
-        example = parsed(record)
-        return batches.views.augmented(example, trajectory_key(seed, 0, example["trajectory"]))
-
+    some, calls = together(settings.data.batch_size), settings.data.parallel_calls or tf.data.AUTOTUNE
     epochs = tf.data.Dataset.range(settings.training.epochs)
-    records = epochs.flat_map(lambda epoch: shuffled_records(data, "train", seed, epoch, settings.data.shuffle_buffer))
+
+    def records(epoch: tf.Tensor) -> tf.data.Dataset:
+        return shuffled_records(data, "train", settings.seed, epoch, settings.data.shuffle_buffer)
+
+    read = epochs.flat_map(records)
     return {
-        "read": ordered(records),
-        "parse": ordered(records.map(parsed, calls)),
-        "views": ordered(records.map(views, calls)),
-        "batch": batches.training(),
+        "read": (ordered(read), 1),
+        "parse": (ordered(read.batch(some).map(batches.parsed, calls)), some),
+        "views": (ordered(epochs.flat_map(lambda epoch: batches.augmented(records(epoch), epoch, 2, some))), some),
+        "batch": (batches.training(), settings.data.batch_size),
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import tensorflow as tf
 
 from tfmmcl.cohorts.splits import Split
 from tfmmcl.pipeline.parse import parse
 from tfmmcl.pipeline.preprocess import Preprocessor
-from tfmmcl.pipeline.shapes import check_signals, steps_per_epoch, validation_batch_size
-from tfmmcl.pipeline.views import View, Views, trajectory_key
+from tfmmcl.pipeline.shapes import check_signals, segment_samples, steps_per_epoch, validation_batch_size
+from tfmmcl.pipeline.views import View, Views
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.settings import PretrainSettings
 
@@ -16,6 +19,8 @@ VALIDATION_EPOCH = 2**31 - 1
 """The epoch whose views validation uses every time, so that its loss compares from epoch to epoch."""
 
 _INTERLEAVED_SHARDS = 8
+_TOGETHER = 16
+_COMPILED_FROM = 2**23
 _ALONE = tf.distribute.InputContext()
 
 
@@ -43,6 +48,15 @@ class Batches:
         self.reads_signals = settings.encoder.signal is not None
         check_signals(data, settings)
         self.views = Views(Preprocessor(data.spec, data.statistics), settings.augmentation, signals=self.reads_signals)
+        self._several = functools.cache(
+            functools.partial(self.views.several, settings.seed, compiled=_pays_to_compile(data, settings))
+        )
+
+    def part(self, context: tf.distribute.InputContext) -> Batches:
+        """Returns the same pipeline for another part of every batch; what is compiled is compiled once for both."""
+        other = copy.copy(self)
+        other.context = context
+        return other
 
     def steps_per_epoch(self) -> int:
         """Returns training steps in an epoch; a last incomplete batch is dropped."""
@@ -94,24 +108,25 @@ class Batches:
         return ordered(records.map(prepare, self._parallel_calls()))
 
     def _epoch(self, split: Split, epoch: tf.Tensor, views: int, steps: int, batch_size: int) -> tf.data.Dataset:
-        seed, context = self.settings.seed, self.context
-
-        def augment(record: tf.Tensor) -> tuple[View, ...]:
-            example = parse(record, self.data.spec, signals=self.reads_signals)
-            return self.views.augmented(example, trajectory_key(seed, epoch, example["trajectory"]), views)
-
-        return (
-            shuffled_records(self.data, split, seed, epoch, self.settings.data.shuffle_buffer)
+        size = self.context.get_per_replica_batch_size(batch_size)
+        records = (
+            shuffled_records(self.data, split, self.settings.seed, epoch, self.settings.data.shuffle_buffer)
             # The pipelines divide every batch, not the split: together they make the batches of a single one.
             .take(steps * batch_size)
-            .shard(context.num_input_pipelines, context.input_pipeline_id)
-            .map(augment, self._parallel_calls())
-            .batch(
-                context.get_per_replica_batch_size(batch_size),
-                drop_remainder=True,
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
+            .shard(self.context.num_input_pipelines, self.context.input_pipeline_id)
         )
+        return self.augmented(records, epoch, views, together(size)).rebatch(size, drop_remainder=True)
+
+    def augmented(self, records: tf.data.Dataset, epoch: tf.Tensor, views: int, size: int) -> tf.data.Dataset:
+        """Returns `views`-tuples of the views of so many records at a time."""
+        make = self._several(views)
+        return records.batch(size, drop_remainder=True).map(
+            lambda several: make(self.parsed(several), epoch), self._parallel_calls()
+        )
+
+    def parsed(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns one parsed record or several."""
+        return parse(records, self.data.spec, signals=self.reads_signals)
 
     def _parallel_calls(self) -> int:
         return self.settings.data.parallel_calls or tf.data.AUTOTUNE
@@ -135,6 +150,24 @@ def shuffled_records(data: DataSet, split: Split, seed: int, epoch: tf.Tensor, b
         tf.data.TFRecordDataset, _INTERLEAVED_SHARDS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
     return records.shuffle(buffer, seed=key[0], reshuffle_each_iteration=False)
+
+
+def _pays_to_compile(data: DataSet, settings: PretrainSettings) -> bool:
+    """Returns whether an epoch has so many samples that the seconds of compiling are won back in some ten epochs.
+
+    Epochs themselves do not count: a run that goes on for longer makes the views of the shorter one to the last bit.
+    """
+    if settings.encoder.signal is None:
+        return False
+    in_epoch = min(data.count("train"), settings.data.batch_size * (settings.training.steps_per_epoch or 2**62))
+    spec = data.spec
+    samples = spec.windows * segment_samples(spec, settings.augmentation) * len(spec.leads)
+    return in_epoch * samples >= _COMPILED_FROM
+
+
+def together(size: int) -> int:
+    """Returns how many trajectories of a batch are augmented in one go: few enough for the processor's cache."""
+    return max(number for number in range(1, _TOGETHER + 1) if size % number == 0)
 
 
 def epoch_key(seed: int, epoch: tf.Tensor) -> tf.Tensor:

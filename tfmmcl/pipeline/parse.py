@@ -1,4 +1,4 @@
-"""One serialised `tf.train.Example` → raw tensors with static shapes, by the manifest's schema."""
+"""Serialised `tf.train.Example`s → raw tensors with static shapes, by the manifest's schema."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def feature_schema(spec: Spec, *, signals: bool = True) -> dict[str, tf.io.Fixed
 
 
 def parse(record: tf.Tensor, spec: Spec, *, signals: bool = True) -> dict[str, tf.Tensor]:
-    """Parses one record.
+    """Parses one record, or several at once, with their axis first in everything that is returned.
 
     Args:
-        record: Scalar string.
+        record: Scalar string, or strings `(N,)`.
         spec: The manifest's spec.
         signals: Whether to decode the signals. Default True.
 
@@ -34,12 +34,15 @@ def parse(record: tf.Tensor, spec: Spec, *, signals: bool = True) -> dict[str, t
         `patient` and `trajectory` ids, `structured` `(T, M)` and `statics` `(L,)` in physical units with NaN where
         missing, `signals` `(T, Z, C)` as stored int16 (only with `signals`), and a `task/NAME` scalar per task.
     """
-    example = tf.io.parse_single_example(record, feature_schema(spec, signals=signals))
-    example["structured"] = _decode(example["structured"], tf.float32, (spec.windows, len(spec.structured)))
-    example["statics"] = _decode(example["statics"], tf.float32, (len(spec.statics),))
+    record = tf.convert_to_tensor(record)
+    example = tf.io.parse_example(record, feature_schema(spec, signals=signals))
+    structured = (*record.shape, spec.windows, len(spec.structured))
+    example["structured"] = _decode(example["structured"], tf.float32, structured)
+    example["statics"] = _decode(example["statics"], tf.float32, (*record.shape, len(spec.statics)))
     if signals:
         del example["signals_present"]  # every absent sample is marked in the signals themselves
-        example["signals"] = _decode(example["signals"], tf.int16, (spec.windows, spec.samples, len(spec.leads)))
+        stored = (*record.shape, spec.windows, spec.samples, len(spec.leads))
+        example["signals"] = _decode(example["signals"], tf.int16, stored)
     return example
 
 

@@ -74,8 +74,8 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
     training, validation = (
         strategy.distribute_datasets_from_function(make)
         for make in (
-            lambda context: Batches(data, settings, context).training(finished, views),
-            lambda context: Batches(data, settings, context).validation(views),
+            lambda context: batches.part(context).training(finished, views),
+            lambda context: batches.part(context).validation(views),
         )
     )
     try:
