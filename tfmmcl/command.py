@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from tfmmcl.errors import InputError, TrainingError
+from tfmmcl.errors import InputError, InterruptedTraining, TrainingError
 
 INPUT_ERROR = 2
 TRAINING_ERROR = 3
@@ -27,6 +27,7 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a command's `main` and exits: 0, 2 for a mistake in the input, 3 for failed training, 130 if interrupted.
 
+    Training that was asked to stop, and saved where it stood, exits with 128 and the signal's number: 130 or 143.
     A mistake, a full disk or a missing permission is one sentence on standard error, without a traceback. Termination
     is handled like Ctrl-C, so that cleaning up happens.
     """
@@ -40,6 +41,8 @@ def run(main: Callable[[], None]) -> NoReturn:
         _stop(str(error), INPUT_ERROR)
     except TrainingError as error:
         _stop(str(error), TRAINING_ERROR)
+    except InterruptedTraining as stopped:
+        _stop(str(stopped), stopped.exit_code)
     except KeyboardInterrupt:
         _stop("interrupted.", INTERRUPTED)
     except BrokenPipeError:

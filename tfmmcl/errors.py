@@ -14,6 +14,19 @@ class TrainingError(RuntimeError):
     """Training cannot go on: one sentence saying where and why."""
 
 
+class InterruptedTraining(Exception):  # noqa: N818  # it is not an error
+    """Training was asked to stop and has saved where it stood: one sentence that says so.
+
+    Args:
+        sentence: Where, and how to go on.
+        signal: The signal that asked.
+    """
+
+    def __init__(self, sentence: str, signal: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = 128 + signal
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns `"; did you mean 'x'?"` for the known name nearest to `name`, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

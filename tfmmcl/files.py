@@ -6,12 +6,18 @@ import contextlib
 import fnmatch
 import hashlib
 import importlib
+import os
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from tfmmcl.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: two runs at once are then not kept apart
+    fcntl = None
 
 
 class _Stat(NamedTuple):
@@ -128,3 +134,49 @@ def sha256(path: str | Path | RemotePath) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def acquire(file: int) -> bool:
+    """Locks an open file unless another process has; a file system without locks keeps nobody out."""
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+LOCK = ".lock"
+"""The file in a folder that is being written."""
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Makes a folder, if it is not there, and keeps other processes of ours from writing in it while inside.
+
+    Raises:
+        InputError: If another process writes in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    try:
+        while True:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+            if not acquire(file):
+                os.close(file)
+                raise InputError(f"{folder}: another process is writing in it; wait for that one, or stop it.")
+            # Whoever held it may have removed it since it was opened here.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(file)):
+                    break
+            os.close(file)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(file)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only if nothing was written

@@ -25,6 +25,8 @@ class DataSettings(Settings):
         cohort: A cohort file to prepare into `path` when that folder does not exist yet; null: it must exist.
         batch_size: Trajectories per step, B; NT-Xent compares each of 2B views with the 2B − 1 others.
         cache: A folder into which the data set is copied first, once for all runs; null: it is read where it is.
+        on_corrupt: What a damaged record does. `stop`: training says which it is and ends. `skip`: every byte is read
+            before training, and what is damaged is left out, counted and reported.
         shuffle_buffer: Records held in memory for shuffling (576 kB each at the paper's size).
         parallel_calls: Trajectories augmented at once; null lets tf.data choose. Never changes the views.
     """
@@ -33,6 +35,7 @@ class DataSettings(Settings):
     fingerprint: str | None = None
     cohort: str | None = None
     cache: str | None = None
+    on_corrupt: Literal["stop", "skip"] = "stop"
     batch_size: int = Field(default=128, ge=2)
     shuffle_buffer: int = Field(default=1024, ge=1)
     parallel_calls: int | None = Field(default=None, ge=1)
@@ -215,7 +218,11 @@ class TrainingSettings(Settings):
             one: negatives and batch normalisation span them.
         accumulate: Batches whose mean gradient makes one step of the optimizer. Negatives do not accumulate: NT-Xent
             compares views within a batch of `data.batch_size` only, and batch normalisation sees no more either.
-        checkpoints: Newest checkpoints kept in the run's folder.
+        checkpoints: Newest checkpoints kept in the run's folder. One is saved at the end of every epoch, and on
+            Ctrl-C or termination.
+        checkpoint_minutes: And one after so many minutes since the last; 0: after every step.
+        deterministic: Operations that give the same result to the last bit every time, where there is a choice; slower.
+            Order and views are the same in any case.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -225,6 +232,8 @@ class TrainingSettings(Settings):
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
     accumulate: int = Field(default=1, ge=1)
     checkpoints: int = Field(default=2, ge=1)
+    checkpoint_minutes: float = Field(default=10, ge=0)
+    deterministic: bool = False
 
 
 class PretrainSettings(Settings):

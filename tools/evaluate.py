@@ -36,14 +36,14 @@ def main() -> None:
     data = DataSet.open(arguments.data)
 
     from tfmmcl.evaluation.protocol import evaluate
+    from tfmmcl.evaluation.report import write_report
+    from tfmmcl.files import sole_writer
 
     out = Path(arguments.out)
-    results = evaluate(settings, data, out, arguments.workers)
-
-    from tfmmcl.evaluation.report import write_report
-
-    results.save(out / "results.json")
-    write_report(results, out)
+    with sole_writer(out):
+        results = evaluate(settings, data, out, arguments.workers)
+        results.save(out / "results.json")
+        write_report(results, out)
     print(f"report: {out / 'report.html'}; figures: {out / 'results.json'}, {out / 'results.csv'}")
 
 

@@ -30,15 +30,17 @@ def main() -> None:
 
     from tfmmcl.evaluation.metrics import scores
     from tfmmcl.export import export_finetuned
+    from tfmmcl.files import sole_writer
     from tfmmcl.records.labels import find_task
     from tfmmcl.records.manifest import DataSet
     from tfmmcl.training.finetune import finetune
 
-    result = finetune(settings, directory)
-    export_finetuned(directory)
-    task = find_task(DataSet.open(settings.data.path), settings.task)
-    result["scores"] = {split: scores(task, *arrays) for split, *arrays in directory.load_predictions()}
-    directory.write_result(result)  # last: it says that the run is complete
+    with sole_writer(directory.path):
+        result = finetune(settings, directory)
+        export_finetuned(directory)
+        task = find_task(DataSet.open(settings.data.path), settings.task)
+        result["scores"] = {split: scores(task, *arrays) for split, *arrays in directory.load_predictions()}
+        directory.write_result(result)  # last: it says that the run is complete
     print(report(result, directory))
 
 

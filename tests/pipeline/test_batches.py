@@ -147,6 +147,21 @@ def test_a_batch_holds_the_views_of_its_trajectories_in_that_epoch(data, referen
             assert same(batch, tf.nest.map_structure(lambda x, rows=rows: x[rows], expected))
 
 
+def test_a_steps_trajectories_can_be_named(data, reference):
+    made, steps = batches(data), batches(data).steps_per_epoch()
+    for epoch, step in ((0, 0), (1, 1), (2, steps - 1)):
+
+        def augmented(example, _, epoch=epoch):
+            views = made.views.augmented(example, trajectory_key(0, epoch, example["trajectory"]))
+            return example["trajectory"], views[0]["signals"]
+
+        name_of = {
+            view.tobytes(): name.decode() for name, view in made.plain("train").map(augmented).as_numpy_iterator()
+        }
+        rows = reference[epoch * steps + step][0]["signals"]
+        assert made.names(epoch, step) == [name_of[row.tobytes()] for row in rows]
+
+
 def test_the_largest_seed_has_batches(data):
     made = batches(data, training={"epochs": 1}, seed=2**31 - 1, **NO_ECG)
     assert len(listed(made.training())) == made.steps_per_epoch()

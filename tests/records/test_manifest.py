@@ -74,6 +74,19 @@ def test_a_key_that_is_unknown_or_wrong_is_named(copied, edit, key):
     assert f"manifest.json: '{key}' is wrong: " in refused(copied.path)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda tree: tree["shards"][0].update(records=10**12),
+        lambda tree: tree["spec"].update(windows=10**9),
+        lambda tree: tree["spec"].update(sampling_rate_hz=10**6),
+    ],
+)
+def test_counts_and_shapes_that_the_files_are_too_small_for_are_refused(copied, edit):
+    change(copied, edit)
+    assert "bytes, expected at least " in refused(copied.path)
+
+
 @pytest.mark.parametrize("path", ["../x.tfrecord", "/etc/passwd", "a/b", "..", ".", "", "x/../y", "a\0b"])
 def test_a_shard_outside_the_folder_is_refused(copied, path):
     change(copied, lambda tree: tree["shards"][0].update(path=path))

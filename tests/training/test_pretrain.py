@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -7,6 +8,8 @@ import tensorflow as tf
 
 from tfmmcl.errors import InputError, TrainingError
 from tfmmcl.pipeline.batches import Batches
+from tfmmcl.training.checkpoints import Checkpoints
+from tfmmcl.training.health import Collapse, SkippedSteps, check_finite
 from tfmmcl.training.pretrain import build_pretrainer, float32_encoder, pretrain
 from tfmmcl.training.run_directory import RunDirectory
 from tfmmcl.training.start import resume_settings
@@ -107,7 +110,8 @@ def test_a_run_leaves_its_files_and_a_falling_loss(make_settings, small_data, tm
     result = pretrain(make_settings("training.epochs=4", "training.checkpoints=2"), run)
     for path in (run.config, run.history, run.encoder):
         assert path.is_file()
-    assert run.finished_epochs() == [3, 4]
+    saved = [file.name for file in Checkpoints(run).positions()]
+    assert saved == ["epoch-00004-step-000000.json", "epoch-00003-step-000000.json"]
     lines = [json.loads(line) for line in run.history.read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     assert lines[-1]["loss"] < lines[0]["loss"]
@@ -124,7 +128,7 @@ def test_validation_figures_equal_the_objective_computed_by_hand(make_settings, 
     result = pretrain(settings, RunDirectory(tmp_path / "run"))
     batches = Batches(small_data, settings)
     trainer = build_pretrainer(settings, small_data)
-    trainer.load_weights(tmp_path / "run/checkpoints/epoch-00001.weights.h5")
+    trainer.load_weights(tmp_path / "run/checkpoints/epoch-00001-step-000000.weights.h5")
     by_hand = []
     for first, second in batches.validation():
         outputs = [trainer(view, training=False) for view in (first, second)]
@@ -150,8 +154,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(make_settings, small
     whole, part = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "part")
     pretrain(settings, whole)
     part.start(settings)
-    for finished in (1, 2):
-        part.checkpoint(finished).write_bytes(whole.checkpoint(finished).read_bytes())
+    for file in sorted(whole.checkpoints.glob("epoch-0000[12]-*")):
+        (part.checkpoints / file.name).write_bytes(file.read_bytes())
     # A third epoch was under way: its line was written, its checkpoint was not.
     part.history.write_text("".join(whole.history.read_text().splitlines(keepends=True)[:3]))
     pretrain(settings, part, resume=True)
@@ -173,7 +177,7 @@ def test_a_last_step_that_spoils_the_weights_is_noticed_before_they_are_saved(ma
     settings = make_settings("optimizer.learning_rate=1e30", "training.epochs=1", "training.steps_per_epoch=1")
     with pytest.raises(TrainingError, match=r"the validation loss is nan at step 1"):
         pretrain(settings, run)
-    assert not run.finished_epochs()
+    assert not Checkpoints(run).positions()
 
 
 def test_running_statistics_start_from_a_batch(make_settings, small_data):
@@ -189,7 +193,7 @@ def test_running_statistics_start_from_a_batch(make_settings, small_data):
 
 def test_a_nan_stops_the_run_with_the_step(make_settings, small_data, tmp_path):
     run = RunDirectory(tmp_path / "run")
-    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+"):
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+ on the trajectories \S+-\d+, "):
         pretrain(make_settings("optimizer.learning_rate=1e30"), run)
     assert not run.encoder.exists()
 
@@ -214,12 +218,23 @@ def test_a_run_that_goes_on_longer_can_be_interrupted_and_resumed_too(make_setti
     assert resume_settings(run, None, []) == longer
 
 
-def test_a_damaged_checkpoint_is_named(make_settings, small_data, tmp_path):
+def test_of_damaged_checkpoints_the_one_before_is_taken_and_without_one_it_is_an_error(
+    make_settings, small_data, tmp_path, capsys
+):
+    settings = make_settings("training.epochs=3", "training.checkpoints=3")
     run = RunDirectory(tmp_path / "run")
-    run.start(make_settings())
-    run.checkpoint(1).write_bytes(b"not HDF5")
-    with pytest.raises(InputError, match=r"epoch-00001.weights.h5: cannot be loaded"):
-        pretrain(make_settings(), run, resume=True)
+    expected = pretrain(settings, run)["final"]
+    newest, middle, oldest = (file.with_suffix(".weights.h5") for file in Checkpoints(run).positions())
+    newest.write_bytes(newest.read_bytes()[:-100])
+    middle.unlink()
+    found = pretrain(settings, run, resume=True)["final"]
+    assert found["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-3)
+    assert f"{newest}: is damaged" in (said := capsys.readouterr().err)
+    assert f"going on from {oldest.name}" in said
+    for file in Checkpoints(run).positions():
+        file.with_suffix(".weights.h5").write_bytes(b"not HDF5")
+    with pytest.raises(InputError, match=r"epoch-00003-step-000000.weights.h5: is damaged .* and there is no other"):
+        pretrain(settings, run, resume=True)
 
 
 def test_tensorboard_holds_scalars_the_graph_the_settings_and_a_picture(make_settings, small_data, tmp_path):
@@ -249,3 +264,41 @@ def test_float32_copy_has_the_same_weights(make_settings, small_data):
     assert copy.compute_dtype == "float32"
     for one, other in zip(copy.get_weights(), trainer.encoder.get_weights()):
         np.testing.assert_array_equal(one, other)
+
+
+def test_collapsed_embeddings_are_announced_once(capsys):
+    collapse = Collapse()
+    for spread in (0.9, 0.009, 0.001):
+        collapse.on_epoch_end(0, {"val_embedding_std": spread})
+    assert capsys.readouterr().err.count("the embeddings have collapsed") == 1
+
+
+def test_steps_that_half_precision_skips_are_counted(make_settings, small_data):
+    settings = make_settings("training.precision=mixed_float16", "training.epochs=1")
+    trainer, batch = trainer_and_batch(settings, small_data)
+    trainer.optimizer.dynamic_scale.assign(3e38)  # so large that the first gradients overflow
+    losses(trainer, batch, 4)
+    skipped = SkippedSteps(4)
+    skipped.set_model(trainer)
+    skipped.on_epoch_end(0, logs := {})
+    assert 1 <= logs["skipped_steps"] <= 4
+    assert logs["skipped_steps"] == 4 - int(trainer.optimizer.inner_optimizer.iterations)
+
+
+def test_weights_that_are_not_finite_are_not_saved(make_settings, small_data):
+    trainer = build_pretrainer(make_settings(), small_data)
+    check_finite(trainer)
+    weights = trainer.trainable_variables[3]
+    weights.assign(weights * np.nan)
+    with pytest.raises(TrainingError, match=r"the weights .* are not finite"):
+        check_finite(trainer)
+
+
+def test_damaged_records_are_skipped_counted_and_reported_if_asked(make_settings, small_data, tmp_path, capsys):
+    data = shutil.copytree(small_data.path, tmp_path / "data")
+    shard = next(shard for shard in small_data.manifest.shards if shard.split == "train")
+    (data / shard.path).write_bytes((data / shard.path).read_bytes()[:-3])
+    settings = make_settings(f"data.path='{data}'", "data.on_corrupt=skip", "training.epochs=1", "encoder.signal=null")
+    result = pretrain(settings, RunDirectory(tmp_path / "run"))
+    assert result["skipped_records"] == {"train": 1}
+    assert f"1 of {small_data.count('train')} train records are damaged and skipped" in capsys.readouterr().err

@@ -45,6 +45,30 @@ class Difference:
     p_value: float
 
 
+@dataclass(frozen=True)
+class Replicates:
+    """A metric over resamples of patients.
+
+    Attributes:
+        estimate: Of all patients.
+        drawn: Of each resample, `(resamples,)`; NaN where there is no interval.
+    """
+
+    estimate: float
+    drawn: Array
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Returns the percentile interval."""
+        return Interval(self.estimate, *_percentiles(self.drawn, level))
+
+    def minus(self, other: Replicates, level: float = 0.95) -> Difference:
+        """Returns the difference from what another arm has on the same resamples of the same patients."""
+        differences = self.drawn - other.drawn
+        tail = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+        p_value = np.nan if np.isnan(differences).any() else min(1.0, float(2 * (tail + 1) / (len(differences) + 1)))
+        return Difference(self.estimate - other.estimate, *_percentiles(differences, level), p_value)
+
+
 def interval(
     metric: str,
     labels: ArrayLike,
@@ -72,8 +96,7 @@ def interval(
     Raises:
         InputError: If the metric is unknown, lengths differ, or labels or predictions are not what the metric takes.
     """
-    estimates, drawn = _replicate(metric, labels, [predictions], patients, resamples, seed)
-    return Interval(float(estimates[0]), *_percentiles(drawn[0], level))
+    return replicate(metric, labels, predictions, patients, resamples=resamples, seed=seed).interval(level)
 
 
 def difference(
@@ -107,11 +130,8 @@ def difference(
     Raises:
         InputError: As `interval`.
     """
-    estimates, drawn = _replicate(metric, labels, [first, second], patients, resamples, seed)
-    differences = drawn[0] - drawn[1]
-    tail = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
-    p_value = np.nan if np.isnan(differences).any() else min(1.0, float(2 * (tail + 1) / (resamples + 1)))
-    return Difference(float(estimates[0] - estimates[1]), *_percentiles(differences, level), p_value)
+    one, other = (replicate(metric, labels, arm, patients, resamples=resamples, seed=seed) for arm in (first, second))
+    return one.minus(other, level)
 
 
 def auroc(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Array:
@@ -168,40 +188,58 @@ METRICS: dict[str, Callable[..., Array]] = {**BINARY_METRICS, "mae": mean_absolu
 """Name → function of labels, predictions and weights."""
 
 
-def _replicate(
-    metric: str, labels: ArrayLike, arms: list[ArrayLike], patients: ArrayLike, resamples: int, seed: int
-) -> tuple[Array, Array]:
-    """Returns the metric of each of `A` arms, `(A,)`, and over the same resamples of patients, `(A, resamples)`."""
+def replicate(
+    metric: str,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    patients: ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Replicates:
+    """Returns a metric over resamples of patients; arms that are given the same seed, labels and patients share them.
+
+    Args:
+        metric: One of `METRICS`.
+        labels: `(n,)`.
+        predictions: `(n,)`, or `(S, n)` for S seeds.
+        patients: Whose trajectory it is, `(n,)`.
+        resamples: Default 2000.
+        seed: Default 0.
+
+    Raises:
+        InputError: As `interval`.
+    """
     if metric not in METRICS:
         raise InputError(
             f"metric '{metric}' is unknown; expected one of {', '.join(METRICS)}{nearest(metric, METRICS)}"
         )
     check = check_binary if metric in BINARY_METRICS else check_numbers
-    seeds = [np.stack([check(labels, row)[1] for row in np.atleast_2d(arm)]) for arm in arms]
+    rows = np.stack([check(labels, row)[1] for row in np.atleast_2d(predictions)])
     labels = np.asarray(labels, np.float64)
     if np.shape(patients) != labels.shape:
         raise InputError(f"patients have shape {np.shape(patients)}; expected {labels.shape}, one per label")
     names, owner = np.unique(patients, return_inverse=True)
 
-    def statistics(multiplicities: NDArray[np.integer]) -> Array:
+    def statistic(multiplicities: NDArray[np.integer]) -> Array:
         weights = multiplicities[owner]
-        return np.array([np.median([METRICS[metric](labels, row, weights) for row in rows], axis=0) for rows in seeds])
+        return np.median([METRICS[metric](labels, row, weights) for row in rows], axis=0)
 
-    drawn = np.full((len(arms), resamples), np.nan)
+    drawn = np.full(resamples, np.nan)
     if names.size == 0:
-        return np.full(len(arms), np.nan), drawn
-    estimates = statistics(np.ones((names.size, 1), np.int64))[:, 0]
-    if names.size == 1 or np.isnan(estimates).any():
-        return estimates, drawn
+        return Replicates(np.nan, drawn)
+    estimate = float(statistic(np.ones((names.size, 1), np.int64))[0])
+    if names.size == 1 or np.isnan(estimate):
+        return Replicates(estimate, drawn)
     generator = np.random.default_rng(seed)
     for _ in range(ROUNDS):
-        missing = np.flatnonzero(np.isnan(drawn[0]))
+        missing = np.flatnonzero(np.isnan(drawn))
         if missing.size == 0:
             break
         for block in np.array_split(missing, 1 + missing.size * labels.size // WEIGHTS_AT_ONCE):
             chosen = generator.multinomial(names.size, np.full(names.size, 1 / names.size), size=block.size)
-            drawn[:, block] = statistics(np.ascontiguousarray(chosen.T))
-    return estimates, drawn
+            drawn[block] = statistic(np.ascontiguousarray(chosen.T))
+    return Replicates(estimate, drawn)
 
 
 def _percentiles(drawn: Array, level: float) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import defaultdict
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tfmmcl.cohorts.trajectory import Task
 from tfmmcl.evaluation import bootstrap
@@ -51,6 +53,11 @@ class Predictions:
                 rows.append(arrays["prediction"][order])
         self.predictions = np.stack(rows)
 
+    @functools.cache  # noqa: B019  # a report's groups live as long as the report is made
+    def replicates(self, metric: str, resamples: int) -> bootstrap.Replicates:
+        """Returns a metric over resamples of the patients: the same ones for every group of a task."""
+        return bootstrap.replicate(metric, self.labels, self.predictions, self.patients, resamples=resamples)
+
 
 def summarise(
     cells: Sequence[Cell], tasks: Sequence[EvaluatedTask], folder: Path, resamples: int, level: float
@@ -69,15 +76,17 @@ def summarise(
     for cell in sorted(cells, key=lambda cell: cell.seed):
         groups[cell.arm, cell.task, cell.mode, cell.fraction].append(cell)
     read = {group: Predictions(members, folder) for group, members in groups.items()}
-    summaries = [
-        row for group, members in groups.items() for row in _rows(group, members, read[group], kinds, resamples, level)
-    ]
     headlines = {item.task.name: item.headline for item in tasks}
-    comparisons = [
-        _compare(first, second, metric, read, resamples, level)
-        for first, second in _pairs(groups, headlines)
-        for metric in _comparable(kinds[first[1]])
-    ]
+    pairs = list(_pairs(groups, headlines))
+    with tqdm(total=len(groups) + len(pairs), desc="bootstrapping", unit=" groups", disable=None) as bar:
+        summaries, comparisons = [], []
+        for group, members in groups.items():
+            summaries += _rows(group, members, read[group], kinds, resamples, level)
+            bar.update()
+        for first, second in pairs:
+            for metric in _comparable(kinds[first[1]]):
+                comparisons.append(_compare(first, second, metric, read, resamples, level))
+            bar.update()
     return summaries, comparisons
 
 
@@ -91,9 +100,7 @@ def _rows(
         median, half = median_and_half_iqr(known) if known.size == len(values) else (math.nan, math.nan)
         low = high = math.nan
         if metric in _comparable(kinds[task]):
-            found = bootstrap.interval(
-                metric, read.labels, read.predictions, read.patients, resamples=resamples, level=level
-            )
+            found = read.replicates(metric, resamples).interval(level)
             low, high = found.low, found.high
         positives = int((read.labels == 1).sum()) if kinds[task].kind == "binary" else None
         yield Summary(
@@ -135,9 +142,7 @@ def _compare(
     first: Group, second: Group, metric: str, read: dict[Group, Predictions], resamples: int, level: float
 ) -> Comparison:
     one, two = read[first], read[second]
-    found = bootstrap.difference(
-        metric, one.labels, one.predictions, two.predictions, one.patients, resamples=resamples, level=level
-    )
+    found = one.replicates(metric, resamples).minus(two.replicates(metric, resamples), level)
     return Comparison(
         task=first[1], mode=first[2], second_mode=second[2], fraction=first[3], metric=metric,
         first=first[0], second=second[0], difference=_finite(found.estimate),

@@ -71,11 +71,12 @@ class Batches:
         """Returns the validation split's batches."""
         return self.data.count("validation") // self.validation_batch_size()
 
-    def training(self, first_epoch: int = 0, views: int = 2) -> tf.data.Dataset:
+    def training(self, first_epoch: int = 0, views: int = 2, *, first_step: int = 0) -> tf.data.Dataset:
         """Returns batches of views for all epochs from `first_epoch` on, one after the other.
 
         Args:
             first_epoch: Where to begin. Default 0.
+            first_step: Batches of the first epoch to leave out. Default 0.
             views: Views of each trajectory. Default 2.
 
         Returns:
@@ -83,7 +84,12 @@ class Batches:
         """
         epochs = tf.data.Dataset.range(first_epoch, self.settings.training.epochs)
         steps, size = self.steps_per_epoch(), self.settings.data.batch_size
-        return ordered(epochs.flat_map(lambda epoch: self._epoch("train", epoch, views, steps, size)))
+
+        def batches(epoch: tf.Tensor) -> tf.data.Dataset:
+            done = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
+            return self._epoch("train", epoch, views, steps, size, done)
+
+        return ordered(epochs.flat_map(batches))
 
     def validation(self, views: int = 2) -> tf.data.Dataset:
         """Returns the validation split's batches, the same ones with the same views every time.
@@ -97,6 +103,21 @@ class Batches:
         replicas = self.context.num_replicas_in_sync // self.context.num_input_pipelines
         return batches.apply(tf.data.experimental.assert_cardinality(steps * replicas))
 
+    def names(self, epoch: int, step: int) -> list[str]:
+        """Returns the trajectories of a training step, as their ids are stored."""
+        size = self.settings.data.batch_size
+
+        def of(number: tf.Tensor) -> tf.data.Dataset:
+            records = shuffled_records(
+                self.data, "train", self.settings.seed, number, self.settings.data.shuffle_buffer
+            )
+            name = {"trajectory": tf.io.FixedLenFeature([], tf.string)}
+            chosen = records.skip(step * size).take(size)
+            return chosen.map(lambda record: tf.io.parse_single_example(record, name)["trajectory"])
+
+        epochs = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
+        return [name.decode("utf-8", "replace") for name in epochs.flat_map(of).as_numpy_iterator()]
+
     def plain(self, split: Split) -> tf.data.Dataset:
         """Returns a split's trajectories one by one in stored order, as `(parsed example, view)`, not augmented."""
 
@@ -107,12 +128,15 @@ class Batches:
         records = tf.data.TFRecordDataset(self.data.shards(split))
         return ordered(records.map(prepare, self._parallel_calls()))
 
-    def _epoch(self, split: Split, epoch: tf.Tensor, views: int, steps: int, batch_size: int) -> tf.data.Dataset:
+    def _epoch(
+        self, split: Split, epoch: tf.Tensor, views: int, steps: int, batch_size: int, done: tf.Tensor | int = 0
+    ) -> tf.data.Dataset:
         size = self.context.get_per_replica_batch_size(batch_size)
         records = (
             shuffled_records(self.data, split, self.settings.seed, epoch, self.settings.data.shuffle_buffer)
             # The pipelines divide every batch, not the split: together they make the batches of a single one.
             .take(steps * batch_size)
+            .skip(done * batch_size)
             .shard(self.context.num_input_pipelines, self.context.input_pipeline_id)
         )
         return self.augmented(records, epoch, views, together(size)).rebatch(size, drop_remainder=True)

@@ -112,5 +112,7 @@ def check_fit(data: DataSet, settings: PretrainSettings) -> None:
     steps_per_epoch(data, settings)
     validation_batch_size(data, settings)
     _ = data.statistics
+    if settings.data.on_corrupt == "skip":
+        return
     for split in ("train", "validation"):
         data.shards(split)

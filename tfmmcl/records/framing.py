@@ -34,23 +34,29 @@ def read_records(path: str | Path, offset: int = 0) -> Iterator[bytes]:
     Raises:
         InputError: Naming the file and the record, at the first that is truncated or fails its checksum.
     """
+    for index, record in enumerate(read_sound_records(path, offset)):
+        if isinstance(record, str):
+            raise InputError(f"{path}: record {index} {record}")
+        yield record
+
+
+def read_sound_records(path: str | Path, offset: int = 0) -> Iterator[bytes | str]:
+    """Yields each record of a file, or what is wrong with it; behind a damaged length nothing can be found."""
     place = location(path)
     size = place.stat().st_size
     with place.open("rb") as file:
         file.seek(offset)
-        index = 0
-        while file.tell() < size:
+        while (left := size - file.tell()) > 0:
             header = file.read(12)
             if len(header) < 12:
-                raise InputError(f"{path}: record {index} is truncated in its header.")
+                yield "is truncated in its header."
+                return
             if _checksum(header[:8]) != header[8:]:
-                raise InputError(f"{path}: record {index} has a damaged length (checksum mismatch).")
+                yield "has a damaged length (checksum mismatch)."
+                return
             (length,) = struct.unpack("<Q", header[:8])
-            left = size - file.tell()
-            if length + 4 > left:
-                raise InputError(f"{path}: record {index} is truncated: found {left} bytes, expected {length + 4}.")
+            if length + 4 > left - 12:
+                yield f"is truncated: found {left - 12} bytes, expected {length + 4}."
+                return
             data = file.read(length)
-            if _checksum(data) != file.read(4):
-                raise InputError(f"{path}: record {index} is damaged (checksum mismatch).")
-            yield data
-            index += 1
+            yield data if _checksum(data) == file.read(4) else "is damaged (checksum mismatch)."

@@ -52,7 +52,7 @@ def labelled(data: DataSet, split: Split, task: str) -> list[Label]:
     if not data.count(split):
         return []
     tasks = tuple(task.name for task in data.spec.tasks)
-    digests = {str(data.path / shard.path): shard.sha256 for shard in data.manifest.shards}
+    digests = {str(data.file(shard)): shard.sha256 for shard in data.manifest.shards}
     return [
         Label(patient, trajectory, labels[index])
         for path in data.shards(split)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tfmmcl.cohorts.splits import SPLITS, Split
 from tfmmcl.cohorts.trajectory import Spec
@@ -88,6 +88,20 @@ class Manifest(_Record):
     statistics_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     provenance: Provenance
 
+    @model_validator(mode="after")
+    def _possible(self) -> Manifest:
+        """Refuses counts and shapes that the files are too small for, before memory is asked for by them."""
+        spec = self.spec
+        numbers = spec.windows * len(spec.structured) + len(spec.statics)
+        least = 16 + 4 * numbers + 2 * spec.windows * spec.samples * len(spec.leads)
+        for shard in self.shards:
+            if shard.bytes < shard.records * least:
+                raise ValueError(
+                    f"{shard.path} has {shard.bytes} bytes, expected at least {shard.records * least} for "
+                    f"{shard.records} records of the shape in spec"
+                )
+        return self
+
     @field_validator("splits")
     @classmethod
     def _complete(cls, splits: dict[Split, SplitCount]) -> dict[Split, SplitCount]:
@@ -106,11 +120,15 @@ class DataSet:
         manifest: Its manifest, validated.
         examples: Reason → details of a few that were lost for it. They may name files and ids, so only the data set
             that was just written has them, for the terminal; they are not on disk.
+        replaced: Shard → the file that stands in for it, see `records.salvage`.
+        known_as: The fingerprint, where it is not that of the manifest: shards that were replaced do not change it.
     """
 
     path: Path | RemotePath
     manifest: Manifest
     examples: Mapping[str, list[str]] = field(default_factory=dict)
+    replaced: Mapping[str, Path] = field(default_factory=dict)
+    known_as: str | None = None
 
     @classmethod
     def open(cls, path: str | Path | RemotePath) -> DataSet:
@@ -146,9 +164,15 @@ class DataSet:
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when any record, statistic or the spec changes."""
+        if self.known_as is not None:
+            return self.known_as
         parts = [self.spec.model_dump_json(), self.manifest.statistics_sha256]
         parts += [f"{shard.path}:{shard.sha256}" for shard in self.manifest.shards]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def file(self, shard: Shard) -> Path | RemotePath:
+        """Returns where a shard is."""
+        return self.replaced.get(shard.path, self.path / shard.path)
 
     def count(self, split: Split) -> int:
         """Returns the number of trajectories in a split."""
@@ -164,9 +188,9 @@ class DataSet:
         if not shards:
             raise InputError(f"{self.path}: the {split} split has no trajectories.")
         for shard in shards:
-            file = self.path / shard.path
+            file = self.file(shard)
             if not file.is_file():
                 raise InputError(f"{file}: no such file; the manifest lists it with {shard.records} records.")
             if (size := file.stat().st_size) != shard.bytes:
                 raise InputError(f"{file}: found {size} bytes, expected {shard.bytes}.")
-        return [str(self.path / shard.path) for shard in shards]
+        return [str(self.file(shard)) for shard in shards]

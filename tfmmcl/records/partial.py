@@ -9,12 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfmmcl.errors import InputError
+from tfmmcl.files import acquire
 from tfmmcl.records.shards import SIDECARS
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: two runs at once are then not kept apart
-    fcntl = None
 
 _LOCK, _KEY, _STAGE = "lock", "key", "stage"
 
@@ -54,7 +50,7 @@ class Partial:
             try:
                 self.folder.mkdir(exist_ok=True)
                 lock = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-                if not _acquire(lock):
+                if not acquire(lock):
                     raise InputError(f"{self.out}: another run is preparing it; wait for that one, or stop it.")
                 if os.path.samestat(os.stat(path), os.fstat(lock)):
                     return lock
@@ -110,15 +106,3 @@ class Partial:
     def remove(self) -> None:
         """Removes the folder and all that is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _acquire(file: int) -> bool:
-    """Locks an open file unless another process has; a file system without locks keeps nobody out."""
-    try:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True

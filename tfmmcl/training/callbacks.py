@@ -1,8 +1,7 @@
-"""What happens beside the training steps: progress, TensorBoard, history, checkpoints, and stopping at a NaN."""
+"""What happens beside the training steps: progress, TensorBoard, history, checkpoints."""
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from pathlib import Path
@@ -12,30 +11,13 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfmmcl.errors import TrainingError
-from tfmmcl.training.run_directory import RunDirectory, write_complete
+from tfmmcl.errors import InterruptedTraining
+from tfmmcl.settings import TrainingSettings
+from tfmmcl.training.checkpoints import Checkpoints, Position, set_means
+from tfmmcl.training.health import check_finite
+from tfmmcl.training.interruption import Stop
 
 Logs = dict[str, Any]
-
-
-class StopAtNaN(keras.callbacks.Callback):
-    """Raises `TrainingError` at the first step, or the first epoch's validation, whose loss is not finite."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Checks the running mean, which a single NaN spoils."""
-        self._check("loss", logs["loss"])
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Checks the weights that the epoch's last step left, by the validation loss, before they are saved."""
-        self._check("validation loss", logs["val_loss"])
-
-    def _check(self, name: str, value: float) -> None:
-        if not math.isfinite(value):
-            step = int(self.model.optimizer.iterations.numpy())
-            raise TrainingError(
-                f"the {name} is {value} at step {step}; expected a finite number. Try a lower "
-                "optimizer.learning_rate, optimizer.clip_norm=1, or training.precision=float32."
-            )
 
 
 class Throughput(keras.callbacks.Callback):
@@ -53,7 +35,7 @@ class Throughput(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Starts the epoch's clock."""
-        self._began = time.perf_counter()
+        self._began, self._steps = time.perf_counter(), 0
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Notes when the first and the latest step ended."""
@@ -76,17 +58,20 @@ class Progress(keras.callbacks.Callback):
         epochs: The run's epochs.
         steps: Steps in each.
         batch_size: Trajectories per step.
+        start: Where the run goes on. Default: at its beginning.
     """
 
-    def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
+    def __init__(self, epochs: int, steps: int, batch_size: int, start: Position | None = None) -> None:
         super().__init__()
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
+        self._start = start or Position()
         self._bar: tqdm | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Opens the epoch's bar."""
         self._bar = tqdm(
             total=self._steps * self._batch_size,
+            initial=self._start.step * self._batch_size if epoch == self._start.epoch else 0,
             desc=f"epoch {epoch + 1}/{self._epochs}",
             unit=" trajectories",
             leave=False,
@@ -135,31 +120,78 @@ class TensorBoard(keras.callbacks.Callback):
             name = key.removeprefix("val_")
             with (self.train if name == key else self.validation).as_default():
                 tf.summary.scalar(name.replace("_", " "), value, step=epoch + 1)
+        self.flush()
+
+    def flush(self) -> None:
+        """Brings everything to disk."""
         self.train.flush()
         self.validation.flush()
 
-    def on_train_end(self, logs: Logs | None = None) -> None:
+    def close(self) -> None:
         """Closes the files."""
         self.train.close()
         self.validation.close()
 
 
-class Record(keras.callbacks.Callback):
-    """Writes each epoch's line of history, then its checkpoint, and keeps the newest checkpoints.
+class Keep(keras.callbacks.Callback):
+    """Writes each epoch's line of history, and saves checkpoints: then, as time goes by, and when asked to stop.
 
     Args:
-        run: The run's folder.
-        keep: How many checkpoints.
+        checkpoints: Where they are saved.
+        board: What has to be on disk before.
+        stop: Says when to save and leave.
+        start: Where the run goes on.
+        settings: How many checkpoints are kept, how often they are saved, and how many steps belong together.
+        steps: Steps in an epoch.
     """
 
-    def __init__(self, run: RunDirectory, keep: int) -> None:
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        board: TensorBoard,
+        stop: Stop,
+        start: Position,
+        settings: TrainingSettings,
+        steps: int,
+    ) -> None:
         super().__init__()
-        self._run, self._keep = run, keep
+        self._checkpoints, self._board, self._stop = checkpoints, board, stop
+        self._settings, self._steps = settings, steps
+        self._start = start
+        self._saved_at = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Brings the running means back where an epoch goes on."""
+        self._epoch, self._before = epoch, 0
+        if epoch == self._start.epoch and self._start.step:
+            self._before, self._logs = self._start.step, self._start.logs
+            set_means(self.model, self._start)
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """Saves, if it is time to or somebody has asked to stop; not between batches whose gradients are added up."""
+        self._logs, done = logs, self._before + batch + 1
+        due = time.monotonic() - self._saved_at >= 60 * self._settings.checkpoint_minutes
+        if (due or self._stop.signal) and done % self._settings.accumulate == 0:
+            self._save(self._epoch, done, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Saves, if somebody has asked to stop."""
+        if self._stop.signal:
+            self._save(self._epoch, self._steps, self._logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Writes the epoch to disk."""
-        finished = epoch + 1
-        self._run.append_history({"epoch": finished, **{key: float(value) for key, value in logs.items()}})
-        write_complete(self._run.checkpoint(finished), self.model.save_weights)
-        for old in self._run.finished_epochs()[: -self._keep]:
-            self._run.checkpoint(old).unlink()
+        """Writes the epoch's line, and saves."""
+        self._checkpoints.run.append_history({"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}})
+        self._save(epoch + 1, 0, {})
+
+    def _save(self, epoch: int, step: int, logs: Logs) -> None:
+        check_finite(self.model)
+        self._board.flush()
+        self._checkpoints.save(self.model, epoch, step, logs, self._settings.checkpoints)
+        self._saved_at = time.monotonic()
+        if self._stop.signal:
+            raise InterruptedTraining(
+                f"stopped in epoch {epoch + 1} after {step} of {self._steps} steps, which are saved; "
+                f"--resume --out {self._checkpoints.run.path} continues.",
+                self._stop.signal,
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmmcl.cohorts.splits import Split
+from tfmmcl.cohorts.splits import SPLITS, Split
 from tfmmcl.cohorts.trajectory import Task
 from tfmmcl.config import dump
 from tfmmcl.finetune_settings import FinetuneSettings
@@ -24,12 +25,13 @@ from tfmmcl.models.precision import dtype_policy
 from tfmmcl.pipeline.labelled import LabelledBatches
 from tfmmcl.pipeline.reading import mean_over_crops
 from tfmmcl.pipeline.shapes import reading_samples
-from tfmmcl.records.cache import open_cached
 from tfmmcl.records.labels import Label
 from tfmmcl.records.manifest import DataSet
+from tfmmcl.records.opening import opened
 from tfmmcl.training.calibration import calibrate
-from tfmmcl.training.callbacks import Logs, Progress, StopAtNaN, TensorBoard, Throughput
+from tfmmcl.training.callbacks import Logs, Progress, TensorBoard, Throughput
 from tfmmcl.training.finetuner import Finetuner
+from tfmmcl.training.health import StopAtNaN
 from tfmmcl.training.optimizer import build_optimizer
 from tfmmcl.training.pretrain import device, uses_xla, versions
 from tfmmcl.training.run_directory import FinetuneDirectory, RunDirectory, write_complete
@@ -157,15 +159,15 @@ def finetune(settings: FinetuneSettings, run: FinetuneDirectory) -> dict[str, An
         TrainingError: If the loss is no longer finite.
     """
     began = time.perf_counter()
-    data = open_cached(settings.data.path, settings.data.cache)
-    settings = complete(settings, data)
-    run.start(settings)
-    print(f"fine-tuning on {device()}; writing {run.path}", flush=True)
-    board = TensorBoard(run.tensorboard)
-    with board.train.as_default(step=0):
-        tf.summary.text("settings", f"```yaml\n{dump(settings)}```")
-    record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run.append_history(_line(epoch, logs)))
-    fitted = fit(settings, data, callbacks=[board, record], progress=True)
+    with opened(settings.data, SPLITS) as (data, skipped):
+        settings = complete(settings, data)
+        run.start(settings)
+        print(f"fine-tuning on {device()}; writing {run.path}", flush=True)
+        record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run.append_history(_line(epoch, logs)))
+        with contextlib.closing(TensorBoard(run.tensorboard)) as board:
+            with board.train.as_default(step=0):
+                tf.summary.text("settings", f"```yaml\n{dump(settings)}```")
+            fitted = fit(settings, data, callbacks=[board, record], progress=True)
     write_complete(run.model, fitted.model.save)
     write_complete(run.predictions, lambda path: _save_predictions(fitted.predictions, path))
     return {
@@ -177,6 +179,7 @@ def finetune(settings: FinetuneSettings, run: FinetuneDirectory) -> dict[str, An
         "wall_seconds": time.perf_counter() - began,
         "parameters": fitted.model.count_params(),
         "data": {"path": settings.data.path, "fingerprint": data.fingerprint},
+        **({"skipped_records": skipped} if skipped else {}),
         "device": device(),
         "versions": versions(),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
@@ -13,7 +15,6 @@ import tensorflow as tf
 import tfmmcl
 from tfmmcl.cohorts.trajectory import Spec
 from tfmmcl.config import dump
-from tfmmcl.errors import InputError
 from tfmmcl.models.encoder import build_encoder, portable
 from tfmmcl.models.precision import dtype_policy
 from tfmmcl.objectives.objective import make_objective
@@ -21,11 +22,12 @@ from tfmmcl.pipeline.batches import Batches
 from tfmmcl.pipeline.parse import parse
 from tfmmcl.pipeline.shapes import check_fit, encoder_shape, steps_per_epoch
 from tfmmcl.pipeline.views import trajectory_key
-from tfmmcl.records.cache import open_cached
 from tfmmcl.records.manifest import DataSet
+from tfmmcl.records.opening import opened
 from tfmmcl.records.verify import read_trajectories
 from tfmmcl.settings import PretrainSettings
-from tfmmcl.training.callbacks import Progress, Record, StopAtNaN, TensorBoard, Throughput
+from tfmmcl.training.callbacks import Keep, Progress, TensorBoard, Throughput
+from tfmmcl.training.checkpoints import Checkpoints, Position
 from tfmmcl.training.distribution import (
     expect_summed_gradients,
     is_chief,
@@ -33,6 +35,8 @@ from tfmmcl.training.distribution import (
     report_lost_workers,
     synchronise_batch_normalisation,
 )
+from tfmmcl.training.health import Collapse, SkippedSteps, StopAtNaN
+from tfmmcl.training.interruption import stop_on_signals
 from tfmmcl.training.optimizer import build_optimizer
 from tfmmcl.training.pictures import draw_views
 from tfmmcl.training.pretrainer import Pretrainer
@@ -53,8 +57,16 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
     Raises:
         InputError: If the data set, the settings or the folder do not fit; nothing is written then.
         TrainingError: If the loss is no longer finite, or another worker has stopped.
+        InterruptedTraining: If SIGINT or SIGTERM arrived; where the run stands is saved.
     """
-    data = open_cached(settings.data.path, settings.data.cache)
+    with opened(settings.data, ("train", "validation")) as (data, skipped):
+        result = _pretrain(settings, data, run, resume=resume)
+    if result is not None and skipped:
+        result["skipped_records"] = skipped
+    return result
+
+
+def _pretrain(settings: PretrainSettings, data: DataSet, run: RunDirectory, *, resume: bool) -> dict[str, Any] | None:
     check_fit(data, settings)
     strategy = make_strategy(settings)
     whole = tf.distribute.InputContext(num_replicas_in_sync=strategy.num_replicas_in_sync)
@@ -64,37 +76,42 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
         run.check_new()
 
     keras.utils.set_random_seed(settings.seed)
+    if settings.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
     with strategy.scope():
         trainer = build_pretrainer(settings, data)
-    finished = _restore(trainer, run) if resume else 0
-    if is_chief(strategy):
-        _begin(settings, run, trainer, batches, finished if resume else None)
-    watchers: list[keras.callbacks.Callback] = []
-    views = trainer.objective.views
-    training, validation = (
-        strategy.distribute_datasets_from_function(make)
-        for make in (
-            lambda context: batches.part(context).training(finished, views),
-            lambda context: batches.part(context).validation(views),
-        )
-    )
+    checkpoints = Checkpoints(run)
+    start = checkpoints.restore(trainer) if resume else Position()
     try:
-        if is_chief(strategy):
-            watchers = _watchers(settings, run, trainer, batches, resume=resume)
-        with report_lost_workers(strategy):
-            if not finished:
-                trainer.calibrate(next(iter(training)))
-            trainer.fit(
-                training,
-                initial_epoch=finished,
-                epochs=epochs,
-                steps_per_epoch=steps,
-                validation_data=validation,
-                validation_steps=batches.validation_steps(),
-                callbacks=[StopAtNaN(), Throughput(batch_size), *watchers],
-                verbose=0,
-                shuffle=False,
-            )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(report_lost_workers(strategy))
+            watchers: list[keras.callbacks.Callback] = []
+            if is_chief(strategy):
+                if resume:
+                    checkpoints.rewind(start)
+                    run.write_settings(settings)
+                else:
+                    run.start(settings)
+                _announce(run, trainer, batches)
+                board = stack.enter_context(contextlib.closing(TensorBoard(run.tensorboard)))
+                if start == Position():
+                    with board.train.as_default(step=0):
+                        _introduce(settings, batches, trainer.encoder)
+                stop = stack.enter_context(stop_on_signals())
+                watchers = [
+                    Progress(epochs, steps, batch_size, start),
+                    board,
+                    Keep(checkpoints, board, stop, start, settings.training, steps),
+                ]
+            guards = [
+                StopAtNaN(
+                    lambda epoch, batch: batches.names(epoch, batch + (start.step if epoch == start.epoch else 0)),
+                    f" The newest checkpoint in {run.checkpoints} is sound.",
+                ),
+                SkippedSteps(steps // settings.training.accumulate),
+                Collapse(),
+            ]
+            _fit(trainer, batches, strategy, start, [*guards, Throughput(batch_size), *watchers])
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
         # TensorFlow says that a record is damaged, not which: reading the shards again does.
         for split in ("train", "validation"):
@@ -167,29 +184,52 @@ def _encoder(settings: PretrainSettings, spec: Spec) -> keras.Model:
     return build_encoder(*encoder_shape(spec, settings), settings.encoder)
 
 
-def _restore(trainer: Pretrainer, run: RunDirectory) -> int:
-    """Loads the newest checkpoint and returns how many epochs it had finished."""
-    finished = max(run.finished_epochs(), default=0)
-    path = run.checkpoint(finished)
-    try:
-        if finished:
-            trainer.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path}: cannot be loaded ({str(error).splitlines()[0]}); remove it to resume from the one before."
-        ) from None
-    return finished
-
-
-def _begin(
-    settings: PretrainSettings, run: RunDirectory, trainer: Pretrainer, batches: Batches, finished: int | None
+def _fit(
+    trainer: Pretrainer,
+    batches: Batches,
+    strategy: tf.distribute.Strategy,
+    start: Position,
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Begins the run's folder, or continues it after so many finished epochs, and says so."""
-    if finished is None:
-        run.start(settings)
-    else:
-        run.truncate_history(finished)
-        run.write_settings(settings)
+    """Trains from a position to the end: first what is left of its epoch, then whole epochs."""
+    views, epochs, steps = trainer.objective.views, batches.settings.training.epochs, batches.steps_per_epoch()
+    distribute = strategy.distribute_datasets_from_function
+    validation = distribute(lambda context: batches.part(context).validation(views))
+    validating = {"validation_data": validation, "validation_steps": batches.validation_steps()}
+
+    def fit(first_epoch: int, first_step: int, last_epoch: int) -> None:
+        training = distribute(lambda context: batches.part(context).training(first_epoch, views, first_step=first_step))
+        if start == Position():
+            trainer.calibrate(next(iter(training)))
+        trainer.fit(
+            training,
+            initial_epoch=first_epoch,
+            epochs=last_epoch,
+            steps_per_epoch=steps - first_step,
+            callbacks=list(callbacks),
+            verbose=0,
+            shuffle=False,
+            **validating,
+        )
+
+    epoch = start.epoch
+    if start.step == steps:  # it was stopped while it was validated
+        watching = keras.callbacks.CallbackList(list(callbacks), model=trainer)
+        watching.on_epoch_begin(epoch)
+        found = trainer.evaluate(
+            validation, steps=batches.validation_steps(), callbacks=watching, return_dict=True, verbose=0
+        )
+        watching.on_epoch_end(epoch, {**(start.logs or {}), **{f"val_{name}": value for name, value in found.items()}})
+        epoch += 1
+    elif start.step:
+        fit(epoch, start.step, epoch + 1)
+        epoch += 1
+    if epoch < epochs:
+        fit(epoch, 0, epochs)
+
+
+def _announce(run: RunDirectory, trainer: Pretrainer, batches: Batches) -> None:
+    """Says what is about to be trained, on what, and where it is written."""
     data, replicas = batches.data, batches.context.num_replicas_in_sync
     print(
         f"{data.count('train')} training and {data.count('validation')} validation trajectories; "
@@ -197,18 +237,6 @@ def _begin(
         f"{device()}{f', one of {replicas} devices' if replicas > 1 else ''}; writing {run.path}",
         flush=True,
     )
-
-
-def _watchers(
-    settings: PretrainSettings, run: RunDirectory, trainer: Pretrainer, batches: Batches, *, resume: bool
-) -> list[keras.callbacks.Callback]:
-    """Returns what shows and writes each epoch, with the introduction to a new run written."""
-    epochs, steps = settings.training.epochs, batches.steps_per_epoch()
-    board = TensorBoard(run.tensorboard)
-    if not resume:
-        with board.train.as_default(step=0):
-            _introduce(settings, batches, trainer.encoder)
-    return [Progress(epochs, steps, settings.data.batch_size), board, Record(run, settings.training.checkpoints)]
 
 
 def _introduce(settings: PretrainSettings, batches: Batches, encoder: keras.Model) -> None:

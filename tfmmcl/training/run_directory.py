@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,13 +14,12 @@ import numpy as np
 from tfmmcl.cohorts.trajectory import Spec
 from tfmmcl.config import Settings, dump, load
 from tfmmcl.errors import InputError
+from tfmmcl.files import LOCK
 from tfmmcl.finetune_settings import FinetuneSettings
 from tfmmcl.settings import PretrainSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_CHECKPOINT = re.compile(r"epoch-(\d{5})\.weights\.h5")
 
 
 class RunDirectory:
@@ -53,7 +51,7 @@ class RunDirectory:
 
     def check_new(self) -> None:
         """Raises `InputError` if the folder holds anything."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or any(file.name != LOCK for file in self.path.iterdir())):
             raise InputError(f"{self.path}: already exists; expected {self._instead}.")
 
     def start(self, settings: PretrainSettings) -> None:
@@ -82,15 +80,6 @@ class RunDirectory:
                 "that run can be used on its own data set only."
             ) from None
 
-    def finished_epochs(self) -> list[int]:
-        """Returns how many epochs each checkpoint on disk had finished, oldest first."""
-        matches = [_CHECKPOINT.fullmatch(file.name) for file in self.checkpoints.glob("*")]
-        return sorted(int(match[1]) for match in matches if match)
-
-    def checkpoint(self, finished: int) -> Path:
-        """Returns the checkpoint file for this many finished epochs."""
-        return self.checkpoints / f"epoch-{finished:05d}.weights.h5"
-
     def append_history(self, epoch: dict[str, Any]) -> None:
         """Adds a line to `history.jsonl`."""
         with open(self.history, "a", encoding="utf-8") as file:
@@ -99,12 +88,6 @@ class RunDirectory:
     def read_history(self) -> list[dict[str, Any]]:
         """Returns the lines of `history.jsonl`."""
         return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
-
-    def truncate_history(self, epochs: int) -> None:
-        """Drops the lines of epochs that a resumed run will do again."""
-        if self.history.exists():
-            lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_complete(self.history, lambda path: path.write_text("".join(lines[:epochs]), encoding="utf-8"))
 
     def completed_epochs(self) -> int:
         """Returns the epochs that the run had when it was last complete, by `result.json`; 0 if it never was."""
@@ -157,11 +140,19 @@ def write_complete(path: Path, write: Callable[[Path], Any]) -> None:
     _remove(partial)
     try:
         write(partial)
+        _flush(partial)
         if path.is_dir():
             _remove(path)
         os.replace(partial, path)
     finally:
         _remove(partial)
+
+
+def _flush(path: Path) -> None:
+    """Has the disk take a file, so that a crash after the renaming leaves no empty one."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def _remove(path: Path) -> None:

@@ -77,18 +77,29 @@ RESUMABLE = (
     "data.parallel_calls",
     "training.epochs",
     "training.checkpoints",
+    "training.checkpoint_minutes",
     "training.distribution",
 )
 """What may change when a run is resumed: where the data are, on which devices it runs, and how long it goes on."""
 
 
-def resume_settings(run: RunDirectory, data: str | None, overrides: Sequence[str]) -> PretrainSettings:
+def is_first_worker() -> bool:
+    """Returns whether this process is the one that writes, by `TF_CONFIG`."""
+    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    task, first = config.get("task", {}), "chief" if "chief" in config.get("cluster", {}) else "worker"
+    return not task or (task.get("type"), task.get("index")) == (first, 0)
+
+
+def resume_settings(
+    run: RunDirectory, data: str | None, overrides: Sequence[str], *, allow_changes: bool = False
+) -> PretrainSettings:
     """Returns the settings to continue a run with.
 
     Args:
         run: The run.
         data: Where its data set is now, or None: where its settings say.
         overrides: Dotted `key=value` assignments, of the keys in `RESUMABLE`.
+        allow_changes: Whether other keys may change too. Default False.
 
     Raises:
         InputError: If the folder holds no run or one that is finished, another key changes, or the data set is not
@@ -99,10 +110,10 @@ def resume_settings(run: RunDirectory, data: str | None, overrides: Sequence[str
         overrides = [*overrides, f"data.path={quoted(data)}"]
     settings = load(run.config, PretrainSettings, overrides)
     for key, old, new in _differences(before.model_dump(), settings.model_dump()):
-        if key not in RESUMABLE:
+        if key not in RESUMABLE and not allow_changes:
             raise InputError(
                 f"{run.path}: was started with {key}={old}, found {new}; a resumed run may only change "
-                f"{', '.join(RESUMABLE)}."
+                f"{', '.join(RESUMABLE)}, others with --allow-changes."
             )
     if settings.training.epochs < before.training.epochs:
         raise InputError(
