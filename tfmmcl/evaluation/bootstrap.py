@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfmmcl.errors import InputError, nearest
-from tfmmcl.evaluation.metrics import Array, check_binary, check_numbers, count_by_threshold
+from tfmmcl.evaluation.metrics import Array, check_binary, check_numbers
 
 ROUNDS = 20
 """How often resamples in which the metric is undefined are drawn again before the interval is given up."""
-WEIGHTS_AT_ONCE = 1_000_000
+WEIGHTS_AT_ONCE = 250_000
 """Weights held in memory at once: resamples times trajectories."""
 
 
@@ -142,19 +142,44 @@ def auroc(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Arra
         predictions: `(n,)`.
         weights: `(n, R)`, a column per resample.
     """
-    true, false = count_by_threshold(labels, predictions, weights)
-    # A negative yields to the positives above it and to half of those it ties with; doubled, all are integers.
-    doubled = np.einsum("gr,gr->r", false, 2 * np.cumsum(true, axis=0) - true)
-    return _divide(doubled, 2 * true.sum(axis=0) * false.sum(axis=0))
+    true, every, rows, total = _around_positives(labels, predictions, weights)
+    positives = true.sum(axis=0)
+    # A positive beats the negatives below it and half of those it ties with; doubled, all are integers.
+    reached = every[rows]
+    tied = reached - np.where(rows[:, np.newaxis] > 0, every[rows - 1], 0) - true
+    below = total - positives - reached + np.cumsum(true, axis=0)
+    doubled = np.einsum("gr,gr->r", true, 2 * below + tied)
+    return _divide(doubled, 2 * positives * (total - positives))
 
 
 def average_precision(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Array:
     """Returns the weighted average precision, `(R,)`; NaN where one class has no weight. Arguments as `auroc`."""
-    true, false = count_by_threshold(labels, predictions, weights)
-    predicted = np.cumsum(true + false, axis=0)
+    true, every, rows, total = _around_positives(labels, predictions, weights)
     # Where nothing is predicted positive yet, nothing is gained either, so the 1 is harmless.
-    area = np.einsum("gr,gr->r", true, np.cumsum(true, axis=0) / np.maximum(predicted, 1))
-    return np.where(false.any(axis=0), _divide(area, true.sum(axis=0)), np.nan)
+    area = np.einsum("gr,gr->r", true, np.cumsum(true, axis=0) / np.maximum(every[rows], 1))
+    positives = true.sum(axis=0)
+    return np.where(total > positives, _divide(area, positives), np.nan)
+
+
+def _around_positives(
+    labels: Array, predictions: Array, weights: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Returns what ranking metrics take: they are sums over positives, the rarer class as a rule.
+
+    Returns:
+        Positives at each threshold that has any `(P, R)`; all that reach each threshold, strictest first, `(G, R)`;
+        where among those the first are `(P,)`; and all weight `(R,)`.
+    """
+    order = np.argsort(-predictions)
+    starts = np.append(0, np.flatnonzero(np.diff(predictions[order])) + 1)
+    last = np.append(starts[1:], len(order)) - 1
+    reach = np.cumsum(weights[order], axis=0)[last]
+    positive = labels[order] == 1
+    place = np.searchsorted(starts, np.flatnonzero(positive), side="right") - 1
+    rows, begins = np.unique(place, return_index=True)
+    chosen = weights[order[positive]]
+    true = np.add.reduceat(chosen, begins, axis=0) if rows.size else chosen
+    return true, reach, rows, reach[-1]
 
 
 def mean_squared_error(labels: Array, predictions: Array, weights: NDArray[np.int64]) -> Array:
