@@ -17,16 +17,28 @@ def main() -> None:
     parser.add_argument("--encoder", help="the folder of a finished pre-training run (default: a new encoder)")
     parser.add_argument("--config", help="settings (default: configs/finetune.yaml)")
     parser.add_argument("--out", help="the run's folder (default: the next of runs/TASK-001, runs/TASK-002, …)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out after its last epoch")
+    parser.add_argument("--allow-changes", action="store_true", help="with --resume: settings may change")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as training.frozen_epochs=all")
     arguments = parser.parse_intermixed_args()
 
     from tfmmcl.training.run_directory import FinetuneDirectory
-    from tfmmcl.training.start_finetuning import report, start_settings
+    from tfmmcl.training.start_finetuning import report, resume_settings, start_settings
 
-    config = arguments.config or CONFIGS / "finetune.yaml"
-    settings = start_settings(config, arguments.task, arguments.data, arguments.encoder, arguments.overrides)
-    directory = FinetuneDirectory(arguments.out) if arguments.out else FinetuneDirectory.next(settings.task)
-    directory.check_new()
+    if arguments.resume:
+        if not arguments.out:
+            parser.error("--resume: expected --out with the folder of the run to continue")
+        if arguments.config or arguments.task or arguments.encoder:
+            parser.error("--resume: a run continues with its own settings; expected neither task, encoder nor config")
+        directory = FinetuneDirectory(arguments.out)
+        settings = resume_settings(
+            directory, arguments.data, arguments.overrides, allow_changes=arguments.allow_changes
+        )
+    else:
+        config = arguments.config or CONFIGS / "finetune.yaml"
+        settings = start_settings(config, arguments.task, arguments.data, arguments.encoder, arguments.overrides)
+        directory = FinetuneDirectory(arguments.out) if arguments.out else FinetuneDirectory.next(settings.task)
+        directory.check_new()
 
     from tfmmcl.evaluation.metrics import scores
     from tfmmcl.export import export_finetuned
@@ -36,7 +48,7 @@ def main() -> None:
     from tfmmcl.training.finetune import finetune
 
     with sole_writer(directory.path):
-        result = finetune(settings, directory)
+        result = finetune(settings, directory, resume=arguments.resume)
         export_finetuned(directory)
         task = find_task(DataSet.open(settings.data.path), settings.task)
         result["scores"] = {split: scores(task, *arrays) for split, *arrays in directory.load_predictions()}

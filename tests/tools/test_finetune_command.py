@@ -2,7 +2,10 @@ import json
 import re
 import subprocess
 import sys
+import time
 
+import keras
+import numpy as np
 import pytest
 import yaml
 from small_labelled import write_labelled
@@ -24,14 +27,14 @@ def data(tmp_path_factory):
 def command(repository, data, tmp_path):
     """Runs the command in an empty folder on the small data set."""
 
-    def run(*arguments, tool="finetune", defaults=("--task", "high", *SMALL)):
+    def run(*arguments, tool="finetune", defaults=("--task", "high", *SMALL), start=subprocess.run):
         path = str(repository / "tools" / f"{tool}.py")
-        return subprocess.run(
+        return start(
             [sys.executable, path, "--data", str(data.path), *defaults, *arguments],
             cwd=tmp_path,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
 
     return run
@@ -112,6 +115,36 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(command, tmp_path, argumen
     (tmp_path / "thesis.tex").write_text("years of work")
     assert re.search(expected, sentence(command(*arguments)))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_killed_run_goes_on_to_the_same_network(command, tmp_path, epoch):
+    settings = ("training.epochs=5", "training.frozen_epochs=2", "training.encoder_rate=0.5", "training.patience=2")
+    settings = (*settings, "training.least_steps=3", "data.batch_size=8")
+    assert command("--out", "whole", *settings).returncode == 0
+    process = command("--out", "part", *settings, start=subprocess.Popen)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "part").glob(f"checkpoints/epoch-0000{epoch}-*.json")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    changed = command("--resume", "--out", "part", "training.epochs=9", defaults=())
+    assert "was started with training.epochs=5, found 9" in sentence(changed)
+    resumed = command("--resume", "--out", "part", defaults=())
+    assert resumed.returncode == 0, resumed.stderr
+    weights = [keras.saving.load_model(tmp_path / run / "model.keras").get_weights() for run in ("whole", "part")]
+    for one, other in zip(*weights):
+        np.testing.assert_array_equal(one, other)
+    lines = [
+        [json.loads(line) for line in (tmp_path / run / "history.jsonl").read_text().splitlines()]
+        for run in ("whole", "part")
+    ]
+    assert [(line["epoch"], line["loss"], line["val_loss"]) for line in lines[0]] == [
+        (line["epoch"], line["loss"], line["val_loss"]) for line in lines[1]
+    ]
+    assert "this run is finished" in sentence(command("--resume", "--out", "part", defaults=()))
 
 
 def test_a_missing_task_is_said(command):

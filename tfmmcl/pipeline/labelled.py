@@ -58,8 +58,12 @@ class LabelledBatches:
         steps, size = self._even("train")
         return steps * self._passes(), size
 
-    def training(self) -> tf.data.Dataset:
-        """Returns the batches of all epochs, one after the other, in an order that follows from seed and pass."""
+    def training(self, first_epoch: int = 0) -> tf.data.Dataset:
+        """Returns the batches of all epochs from one on, in an order that follows from seed and pass.
+
+        Args:
+            first_epoch: Where to begin. Default 0.
+        """
         seed, held = self.settings.seed, self._held("train")
 
         def batches(number: tf.Tensor) -> tf.data.Dataset:
@@ -74,7 +78,11 @@ class LabelledBatches:
                 examples = _taken(held, order)
             return self._batches("train", examples, prepare)
 
-        return ordered(tf.data.Dataset.range(self.settings.training.epochs * self._passes()).flat_map(batches))
+        return ordered(
+            tf.data.Dataset.range(
+                first_epoch * self._passes(), self.settings.training.epochs * self._passes()
+            ).flat_map(batches)
+        )
 
     def inference(self, split: Split) -> tf.data.Dataset:
         """Returns a split's batches in stored order, that of `labels`, with all crops of each signal."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tfmmcl.errors import InterruptedTraining
 from tfmmcl.settings import TrainingSettings
-from tfmmcl.training.checkpoints import Checkpoints, Position, set_means
+from tfmmcl.training.checkpoints import BEGINNING, Checkpoints, Position, set_means
 from tfmmcl.training.health import check_finite
 from tfmmcl.training.interruption import Stop
 
@@ -61,10 +61,10 @@ class Progress(keras.callbacks.Callback):
         start: Where the run goes on. Default: at its beginning.
     """
 
-    def __init__(self, epochs: int, steps: int, batch_size: int, start: Position | None = None) -> None:
+    def __init__(self, epochs: int, steps: int, batch_size: int, start: Position = BEGINNING) -> None:
         super().__init__()
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
-        self._start = start or Position()
+        self._start = start
         self._bar: tqdm | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:

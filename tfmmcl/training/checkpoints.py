@@ -37,6 +37,9 @@ class Position:
     sha256: str = ""
 
 
+BEGINNING = Position()
+
+
 class Checkpoints:
     """A run's checkpoints: weights and optimizer in one file, and the position in another beside it.
 
@@ -49,7 +52,9 @@ class Checkpoints:
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
 
-    def save(self, model: keras.Model, epoch: int, step: int, logs: dict[str, float], keep: int) -> None:
+    def save(
+        self, model: keras.Model, epoch: int, step: int, logs: dict[str, float], keep: int, also: int | None = None
+    ) -> None:
         """Saves a model at a position, and removes all but the newest checkpoints.
 
         Args:
@@ -58,9 +63,10 @@ class Checkpoints:
             step: How many of the epoch's steps are done.
             logs: The epoch's figures so far.
             keep: How many checkpoints there may be.
+            also: An epoch whose end is kept beside them. Default: none.
         """
-        name = self.run.checkpoints / f"epoch-{epoch:05d}-step-{step:06d}"
-        weights = name.with_name(f"{name.name}.weights.h5")
+        name = self.run.checkpoints / _name(epoch, step)
+        weights = self.weights(epoch, step)
         write_complete(weights, model.save_weights)
         files = {str(file.relative_to(self.run.path)): file.stat().st_size for file in self._growing()}
         position = Position(
@@ -69,35 +75,52 @@ class Checkpoints:
         text = json.dumps(asdict(position), indent=1) + "\n"
         write_complete(name.with_name(f"{name.name}.json"), lambda path: path.write_text(text, encoding="utf-8"))
         for old in self.positions()[keep:]:
-            old.unlink()
-            _weights_of(old).unlink(missing_ok=True)
+            if also is None or old.name != f"{_name(also, 0)}.json":
+                old.unlink()
+                _weights_of(old).unlink(missing_ok=True)
+
+    def weights(self, epoch: int, step: int = 0) -> Path:
+        """Returns the weights' file of a position."""
+        return self.run.checkpoints / f"{_name(epoch, step)}.weights.h5"
 
     def positions(self) -> list[Path]:
         """Returns the files of the positions, newest first."""
         return sorted(self.run.checkpoints.glob("epoch-*-step-*.json"), reverse=True)
 
-    def restore(self, model: keras.Model) -> Position:
-        """Loads the newest checkpoint that is sound, and returns its position; without any, the beginning.
+    def newest(self) -> Position:
+        """Returns the position of the newest checkpoint that is sound; without any, the beginning.
 
         Raises:
             InputError: If there are checkpoints, and all of them are damaged.
         """
         problems = []
         for file in self.positions():
+            weights = _weights_of(file)
             try:
                 position = Position(**json.loads(file.read_text(encoding="utf-8")))
-                if sha256(_weights_of(file)) != position.sha256:
+                if sha256(weights) != position.sha256:
                     raise ValueError("its checksum is not the one in the .json beside it")
-                model.load_weights(_weights_of(file))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                problems.append(f"{_weights_of(file)}: is damaged ({str(error).splitlines()[0]})")
+            except (OSError, ValueError, TypeError) as error:
+                problems.append(f"{weights}: is damaged ({str(error).splitlines()[0]})")
                 continue
             if problems:
-                print(f"warning: {problems[0]}; going on from {_weights_of(file).name}", file=sys.stderr, flush=True)
+                print(f"warning: {problems[0]}; going on from {weights.name}", file=sys.stderr, flush=True)
             return position
         if problems:
             raise InputError(f"{problems[0]}, and there is no other; expected a checkpoint to resume from.")
-        return Position()
+        return BEGINNING
+
+    def load(self, model: keras.Model, position: Position) -> None:
+        """Loads weights and optimizer as they were at a position; at the beginning there are none."""
+        if position == BEGINNING:
+            return
+        weights = self.weights(position.epoch, position.step)
+        try:
+            model.load_weights(weights)
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"{weights}: does not fit the network of these settings ({str(error).splitlines()[0]})."
+            ) from None
 
     def rewind(self, position: Position) -> None:
         """Takes back what was written to history and TensorBoard after a position."""
@@ -126,6 +149,10 @@ def _means(model: keras.Model) -> list[float]:
 
 def _mean_variables(model: keras.Model) -> list[keras.Variable]:
     return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def _name(epoch: int, step: int) -> str:
+    return f"epoch-{epoch:05d}-step-{step:06d}"
 
 
 def _weights_of(position: Path) -> Path:

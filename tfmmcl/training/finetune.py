@@ -28,8 +28,10 @@ from tfmmcl.pipeline.shapes import reading_samples
 from tfmmcl.records.labels import Label
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.opening import opened
+from tfmmcl.training.best_epoch import BestEpoch
 from tfmmcl.training.calibration import calibrate
 from tfmmcl.training.callbacks import Logs, Progress, TensorBoard, Throughput
+from tfmmcl.training.checkpoints import BEGINNING, Checkpoints, Position
 from tfmmcl.training.finetuner import Finetuner
 from tfmmcl.training.health import StopAtNaN
 from tfmmcl.training.optimizer import build_optimizer
@@ -83,8 +85,10 @@ def fit(
     encoder: keras.Model | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: bool = False,
+    checkpoints: Checkpoints | None = None,
+    start: Position = BEGINNING,
 ) -> Fitted:
-    """Fine-tunes in memory; nothing is written.
+    """Fine-tunes in memory; nothing is written but checkpoints, where they are asked for.
 
     Args:
         settings: The run's settings.
@@ -93,6 +97,8 @@ def fit(
             `settings.pretrained`, or a new one is made if that is null.
         callbacks: Called beside training, after the epoch's figures are complete. Default none.
         progress: Whether to show it. Default False.
+        checkpoints: Where each epoch is saved. Default None.
+        start: The checkpoint where it goes on. Default: the beginning.
 
     Raises:
         InputError: If the settings, the data set and the encoder do not fit each other.
@@ -104,20 +110,22 @@ def fit(
         encoder = load_model(RunDirectory(settings.pretrained).encoder)
     keras.utils.set_random_seed(settings.seed)  # last: loading draws random numbers too
     trainer = _build(settings, batches, encoder)
-    training = batches.training()
-    if encoder is None:
+    if checkpoints:
+        checkpoints.load(trainer, start)
+    training = batches.training(start.epoch)
+    if encoder is None and start == BEGINNING:
         calibrate(trainer, lambda: trainer(next(iter(training))[0], training=True))
     splits: tuple[Split, ...] = ("validation", "test")
     inference = {split: batches.inference(split) for split in splits if batches.labels[split]}
-    history: list[dict[str, float]] = []
+    history: list[dict[str, float]] = checkpoints.run.read_history() if checkpoints and start.epoch else []
     epochs = settings.training.epochs
     steps, batch_size = batches.training_batches()
-    best = keras.callbacks.EarlyStopping(
-        "val_loss", patience=settings.training.patience or epochs, mode="min", restore_best_weights=True
-    )
-    trainer.frozen = settings.training.frozen_epochs != 0
+    best = BestEpoch(settings.training.patience or epochs, checkpoints, start)
+    frozen = settings.training.frozen_epochs
+    trainer.frozen = frozen == "all" or start.epoch < frozen
     trainer.fit(
         training,
+        initial_epoch=epochs if best.ended() else start.epoch,
         epochs=epochs,
         steps_per_epoch=steps,
         validation_data=inference["validation"],
@@ -144,12 +152,13 @@ def fit(
     )
 
 
-def finetune(settings: FinetuneSettings, run: FinetuneDirectory) -> dict[str, Any]:
+def finetune(settings: FinetuneSettings, run: FinetuneDirectory, *, resume: bool = False) -> dict[str, Any]:
     """Fine-tunes and fills a run directory, all but its SavedModel (`export`) and `result.json`.
 
     Args:
         settings: The run's settings; `data.path` must hold a prepared data set.
         run: Where everything is written.
+        resume: Continue the run after its last epoch. Default False: start a new one.
 
     Returns:
         What `result.json` is to hold.
@@ -161,13 +170,19 @@ def finetune(settings: FinetuneSettings, run: FinetuneDirectory) -> dict[str, An
     began = time.perf_counter()
     with opened(settings.data, SPLITS) as (data, skipped):
         settings = complete(settings, data)
-        run.start(settings)
+        checkpoints = Checkpoints(run)
+        start = checkpoints.newest() if resume else BEGINNING
+        if resume:
+            checkpoints.rewind(start)
+            run.write_settings(settings)
+        else:
+            run.start(settings)
         print(f"fine-tuning on {device()}; writing {run.path}", flush=True)
         record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run.append_history(_line(epoch, logs)))
         with contextlib.closing(TensorBoard(run.tensorboard)) as board:
             with board.train.as_default(step=0):
                 tf.summary.text("settings", f"```yaml\n{dump(settings)}```")
-            fitted = fit(settings, data, callbacks=[board, record], progress=True)
+            fitted = fit(settings, data, callbacks=[board, record], progress=True, checkpoints=checkpoints, start=start)
     write_complete(run.model, fitted.model.save)
     write_complete(run.predictions, lambda path: _save_predictions(fitted.predictions, path))
     return {

@@ -27,7 +27,7 @@ from tfmmcl.records.opening import opened
 from tfmmcl.records.verify import read_trajectories
 from tfmmcl.settings import PretrainSettings
 from tfmmcl.training.callbacks import Keep, Progress, TensorBoard, Throughput
-from tfmmcl.training.checkpoints import Checkpoints, Position
+from tfmmcl.training.checkpoints import BEGINNING, Checkpoints, Position
 from tfmmcl.training.distribution import (
     expect_summed_gradients,
     is_chief,
@@ -81,7 +81,8 @@ def _pretrain(settings: PretrainSettings, data: DataSet, run: RunDirectory, *, r
     with strategy.scope():
         trainer = build_pretrainer(settings, data)
     checkpoints = Checkpoints(run)
-    start = checkpoints.restore(trainer) if resume else Position()
+    start = checkpoints.newest() if resume else BEGINNING
+    checkpoints.load(trainer, start)
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(report_lost_workers(strategy))
@@ -94,7 +95,7 @@ def _pretrain(settings: PretrainSettings, data: DataSet, run: RunDirectory, *, r
                     run.start(settings)
                 _announce(run, trainer, batches)
                 board = stack.enter_context(contextlib.closing(TensorBoard(run.tensorboard)))
-                if start == Position():
+                if start == BEGINNING:
                     with board.train.as_default(step=0):
                         _introduce(settings, batches, trainer.encoder)
                 stop = stack.enter_context(stop_on_signals())
@@ -199,7 +200,7 @@ def _fit(
 
     def fit(first_epoch: int, first_step: int, last_epoch: int) -> None:
         training = distribute(lambda context: batches.part(context).training(first_epoch, views, first_step=first_step))
-        if start == Position():
+        if start == BEGINNING:
             trainer.calibrate(next(iter(training)))
         trainer.fit(
             training,

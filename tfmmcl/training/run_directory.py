@@ -106,7 +106,7 @@ class FinetuneDirectory(RunDirectory):
         path: The folder; made by `start`.
     """
 
-    _instead = "a new folder"
+    _instead = "a new folder, or --resume to continue that run"
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
@@ -116,7 +116,7 @@ class FinetuneDirectory(RunDirectory):
     def start(self, settings: FinetuneSettings) -> None:
         """Makes the folder and writes the settings; raises `InputError` if it holds anything."""
         self.check_new()
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.mkdir(parents=True)
         self.write_settings(settings)
 
     def load_settings(self) -> FinetuneSettings:
@@ -124,6 +124,11 @@ class FinetuneDirectory(RunDirectory):
         if not self.config.is_file():
             raise InputError(f"{self.path}: holds no run (no config.yaml); expected a folder that finetune.py made.")
         return load(self.config, FinetuneSettings)
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Writes `result.json`, and removes the checkpoints, which nobody needs any more."""
+        super().write_result(result)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def load_predictions(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yields each split with a labelled trajectory, its labels `(N,)` and predictions `(N,)` or `(N, K)`."""

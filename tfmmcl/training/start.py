@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmmcl.cohorts.catalog import load_cohort, make_cohort
-from tfmmcl.config import load
+from tfmmcl.config import Settings, load
 from tfmmcl.errors import InputError
 from tfmmcl.pipeline.shapes import check_fit
 from tfmmcl.records.manifest import DataSet
@@ -109,12 +109,8 @@ def resume_settings(
     if data is not None:
         overrides = [*overrides, f"data.path={quoted(data)}"]
     settings = load(run.config, PretrainSettings, overrides)
-    for key, old, new in _differences(before.model_dump(), settings.model_dump()):
-        if key not in RESUMABLE and not allow_changes:
-            raise InputError(
-                f"{run.path}: was started with {key}={old}, found {new}; a resumed run may only change "
-                f"{', '.join(RESUMABLE)}, others with --allow-changes."
-            )
+    if not allow_changes:
+        check_unchanged(run, before, settings, RESUMABLE)
     if settings.training.epochs < before.training.epochs:
         raise InputError(
             f"training.epochs: found {settings.training.epochs}, expected at least the {before.training.epochs} that "
@@ -124,6 +120,16 @@ def resume_settings(
         raise InputError(f"{run.path}: this run is finished; it goes on only with a larger training.epochs.")
     check_fit(DataSet.open(settings.data.path), settings)
     return settings
+
+
+def check_unchanged(run: RunDirectory, before: Settings, settings: Settings, but: Sequence[str]) -> None:
+    """Raises `InputError` if a key other than some differs from what a run was started with."""
+    for key, old, new in _differences(before.model_dump(), settings.model_dump()):
+        if key not in but:
+            raise InputError(
+                f"{run.path}: was started with {key}={old}, found {new}; a resumed run may only change "
+                f"{', '.join(but)}, others with --allow-changes."
+            )
 
 
 def report(result: dict[str, Any], run: RunDirectory) -> str:

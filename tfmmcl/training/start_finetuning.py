@@ -13,7 +13,7 @@ from tfmmcl.pipeline.shapes import check_identity, reading_samples
 from tfmmcl.records.labels import labels_of_run
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.training.run_directory import FinetuneDirectory, RunDirectory
-from tfmmcl.training.start import quoted
+from tfmmcl.training.start import check_unchanged, quoted
 
 
 def start_settings(
@@ -48,6 +48,36 @@ def start_settings(
     # Absolute, so that the run can be repeated from anywhere.
     where = {"path": str(data_set.path.resolve()), "fingerprint": data_set.fingerprint}
     return settings.model_copy(update={"data": settings.data.model_copy(update=where)})
+
+
+RESUMABLE = ("data.path", "data.cache", "data.parallel_calls")
+"""What may change when a run is resumed: where the data are."""
+
+
+def resume_settings(
+    run: FinetuneDirectory, data: str | None, overrides: Sequence[str], *, allow_changes: bool = False
+) -> FinetuneSettings:
+    """Returns the settings to continue a run with.
+
+    Args:
+        run: The run.
+        data: Where its data set is now, or None: where its settings say.
+        overrides: Dotted `key=value` assignments, of the keys in `RESUMABLE`.
+        allow_changes: Whether other keys may change too. Default False.
+
+    Raises:
+        InputError: If the folder holds no run or one that is finished, another key changes, or the data set is not
+            the run's.
+    """
+    before = run.load_settings()
+    if run.result.exists():
+        raise InputError(f"{run.path}: this run is finished; expected one that was interrupted.")
+    if data is not None:
+        overrides = [*overrides, f"data.path={quoted(data)}"]
+    settings = load(run.config, FinetuneSettings, overrides)
+    if not allow_changes:
+        check_unchanged(run, before, settings, RESUMABLE)
+    return complete(settings, DataSet.open(settings.data.path))
 
 
 def complete(settings: FinetuneSettings, data: DataSet) -> FinetuneSettings:
