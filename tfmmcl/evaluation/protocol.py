@@ -54,6 +54,9 @@ def evaluate(settings: EvaluateSettings, data: DataSet, out: Path, workers: int 
     jobs = list(all_jobs(settings, arms, [item.task.name for item in tasks]))
     cells = run_jobs(jobs, settings, data, out, workers)
     summary, comparisons = summarise(cells, tasks, out, settings.resamples, settings.level)
+    pretraining = [_pretraining(arm, run, out) for arm, run in runs.items() if run is not None]
+    # An evaluation may have been interrupted and continued: what its parts took says more than the last session.
+    work = sum(cell.seconds for cell in cells) + sum(run.wall_seconds for run in pretraining)
     return Results(
         data={
             "name": data.manifest.provenance.cohort.get("name", data.path.name),
@@ -64,11 +67,11 @@ def evaluate(settings: EvaluateSettings, data: DataSet, out: Path, workers: int 
         },
         tasks=tasks,
         settings=settings.model_dump(mode="json"),
-        machine=_machine() | {"wall_seconds": time.perf_counter() - began, "workers": workers},
+        machine=_machine() | {"wall_seconds": time.perf_counter() - began, "work_seconds": work, "workers": workers},
         cells=cells,
         summary=summary,
         comparisons=comparisons,
-        pretraining=[_pretraining(arm, run, out) for arm, run in runs.items() if run is not None],
+        pretraining=pretraining,
     )
 
 

@@ -123,7 +123,10 @@ def _heading(findings: Findings) -> Iterator[str]:
     versions = machine.get("versions") or {}
     facts = [
         machine.get("date"),
-        f"{_duration(machine['wall_seconds'])} in all" if machine.get("wall_seconds") is not None else None,
+        f"{_duration(machine['wall_seconds'])} since it was last started" if "wall_seconds" in machine else None,
+        f"{_duration(machine['work_seconds'])} of work in {machine['workers']} processes"
+        if "work_seconds" in machine
+        else None,
         machine.get("device"),
         *(f"{name} {version}" for name, version in versions.items()),
         f"tfmmcl {data['tfmmcl']}" if data.get("tfmmcl") else None,
