@@ -231,6 +231,10 @@ def test_of_damaged_checkpoints_the_one_before_is_taken_and_without_one_it_is_an
     assert found["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-3)
     assert f"{newest}: is damaged" in (said := capsys.readouterr().err)
     assert f"going on from {oldest.name}" in said
+    assert [file.name for file in Checkpoints(run).positions()] == [newest.name.replace("weights.h5", "json")] + [
+        file.name.replace("weights.h5", "json") for file in (middle, oldest)
+    ]  # the damaged ones were made anew
+    assert middle.exists()
     for file in Checkpoints(run).positions():
         file.with_suffix(".weights.h5").write_bytes(b"not HDF5")
     with pytest.raises(InputError, match=r"epoch-00003-step-000000.weights.h5: is damaged .* and there is no other"):

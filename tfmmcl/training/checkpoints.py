@@ -123,7 +123,11 @@ class Checkpoints:
             ) from None
 
     def rewind(self, position: Position) -> None:
-        """Takes back what was written to history and TensorBoard after a position."""
+        """Takes back what was written after a position: history, TensorBoard, and checkpoints, which are damaged."""
+        here = f"{_name(position.epoch, position.step)}."
+        for file in list(self.run.checkpoints.glob("epoch-*-step-*")):
+            if position == BEGINNING or not (file.name.startswith(here) or file.name < here):
+                file.unlink()
         for file in list(self._growing()):
             size = (position.sizes or {}).get(str(file.relative_to(self.run.path)))
             if size is None:

@@ -107,7 +107,7 @@ def _pretrain(settings: PretrainSettings, data: DataSet, run: RunDirectory, *, r
             guards = [
                 StopAtNaN(
                     lambda epoch, batch: batches.names(epoch, batch + (start.step if epoch == start.epoch else 0)),
-                    f" The newest checkpoint in {run.checkpoints} is sound.",
+                    f" The newest checkpoint in {run.checkpoints} is from before; --resume goes on from it.",
                 ),
                 SkippedSteps(steps // settings.training.accumulate),
                 Collapse(),
