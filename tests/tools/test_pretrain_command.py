@@ -26,7 +26,7 @@ def sentence(done):
 
 
 def test_a_run_is_complete_and_its_settings_repeat_it_on_the_same_cohort(pretrain):
-    done = pretrain("training.epochs=3")
+    done = pretrain("training.epochs=10")
     assert done.returncode == 0, done.stderr
     run = pretrain.folder / "runs" / "tiny-001"
     names = {path.name for path in run.iterdir()}
@@ -50,7 +50,7 @@ def test_a_run_is_complete_and_its_settings_repeat_it_on_the_same_cohort(pretrai
     assert manifest.stat().st_mtime_ns == before
     histories = [(folder / "history.jsonl").read_text().splitlines() for folder in (run, pretrain.folder / "again")]
     first, second = ([json.loads(line)["val_loss"] for line in lines] for lines in histories)
-    assert len(first) == 3
+    assert len(first) == 10
     assert second == pytest.approx(first, rel=1e-3)
 
 

@@ -378,7 +378,7 @@ def test_a_run_leaves_its_files(data, tmp_path):
     settings = make(data, "pressure", ENCODER, {"epochs": 3})
     result = finetune(settings, run)
     assert {path.name for path in run.path.iterdir()} == {
-        *("config.yaml", "tensorboard", "history.jsonl", "model.keras", "predictions.npz")
+        *("config.yaml", "tensorboard", "history.jsonl", "checkpoints", "model.keras", "predictions.npz")
     }
     assert run.load_settings() == settings
     assert [line["epoch"] for line in run.read_history()] == [1, 2, 3]

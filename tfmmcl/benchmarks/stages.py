@@ -24,7 +24,7 @@ def stages(data: DataSet, settings: PretrainSettings) -> dict[str, tuple[tf.data
     read = epochs.flat_map(records)
     return {
         "read": (ordered(read), 1),
-        "parse": (ordered(read.batch(some).map(batches.parsed, calls)), some),
+        "parse": (ordered(read.batch(some, drop_remainder=True).map(batches.parsed, calls)), some),
         "views": (ordered(epochs.flat_map(lambda epoch: batches.augmented(records(epoch), epoch, 2, some))), some),
         "batch": (batches.training(), settings.data.batch_size),
     }

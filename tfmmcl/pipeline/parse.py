@@ -35,13 +35,14 @@ def parse(record: tf.Tensor, spec: Spec, *, signals: bool = True) -> dict[str, t
         missing, `signals` `(T, Z, C)` as stored int16 (only with `signals`), and a `task/NAME` scalar per task.
     """
     record = tf.convert_to_tensor(record)
+    several = [-1 if size is None else size for size in record.shape]
     example = tf.io.parse_example(record, feature_schema(spec, signals=signals))
-    structured = (*record.shape, spec.windows, len(spec.structured))
+    structured = (*several, spec.windows, len(spec.structured))
     example["structured"] = _decode(example["structured"], tf.float32, structured)
-    example["statics"] = _decode(example["statics"], tf.float32, (*record.shape, len(spec.statics)))
+    example["statics"] = _decode(example["statics"], tf.float32, (*several, len(spec.statics)))
     if signals:
         del example["signals_present"]  # every absent sample is marked in the signals themselves
-        stored = (*record.shape, spec.windows, spec.samples, len(spec.leads))
+        stored = (*several, spec.windows, spec.samples, len(spec.leads))
         example["signals"] = _decode(example["signals"], tf.int16, stored)
     return example
 
