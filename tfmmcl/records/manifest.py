@@ -191,6 +191,7 @@ class DataSet:
             file = self.file(shard)
             if not file.is_file():
                 raise InputError(f"{file}: no such file; the manifest lists it with {shard.records} records.")
-            if (size := file.stat().st_size) != shard.bytes:
+            size = file.stat().st_size
+            if size != shard.bytes:
                 raise InputError(f"{file}: found {size} bytes, expected {shard.bytes}.")
         return [str(self.file(shard)) for shard in shards]
