@@ -11,6 +11,14 @@ def test_one_ten_second_signal_costs_1_98_gmac_forward():
     assert model_macs(build_signal_encoder(2400, 4, SignalEncoderSettings())) == pytest.approx(1.98e9, rel=0.003)
 
 
+def test_recomputed_blocks_count_as_what_they_compute():
+    plain, recomputed = (
+        model_macs(build_signal_encoder(2400, 4, SignalEncoderSettings(recompute=recompute)))
+        for recompute in (False, True)
+    )
+    assert recomputed == plain
+
+
 def test_a_trajectory_of_the_paper_costs_237_gflop_to_train_on():
     encoder = build_encoder(10, 9, 9, 2400, 4, EncoderSettings())
     assert training_flops(encoder, 1) == pytest.approx(237e9, rel=0.01)

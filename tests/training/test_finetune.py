@@ -404,5 +404,5 @@ def test_a_run_leaves_its_files(data, tmp_path):
         for value in event.summary.value
     }
     assert {"loss", "settings", "learning rate"} <= tags
-    with pytest.raises(InputError, match=r"already exists; expected a new folder\.$"):
+    with pytest.raises(InputError, match=r"already exists; expected a new folder, or --resume"):
         finetune(settings, run)

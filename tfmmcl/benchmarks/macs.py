@@ -30,9 +30,11 @@ def macs_per_trajectory(encoder: keras.Model) -> int:
 def model_macs(model: keras.Model) -> int:
     """Returns the multiply-accumulates of one example through the convolutions and dense layers of a model."""
     return sum(
-        math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
+        model_macs(layer.layer)
+        if isinstance(layer, keras.layers.Wrapper)
+        else math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
         for layer in model.layers
-        if hasattr(layer, "kernel")
+        if hasattr(layer, "kernel") or isinstance(layer, keras.layers.Wrapper)
     )
 
 
