@@ -110,7 +110,8 @@ def legend(figure: Figure, arms: Iterable[str], rows: Iterable[Line2D] = ()) -> 
 
     handles = [Line2D([], [], marker=MARKERS[arm], label=DISPLAY_NAMES[arm], **looks(arm)) for arm in arms]
     handles += rows
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4), handlelength=2.8)
+    fitting = max(1, int(figure.get_figwidth() / 2))  # two inches hold the longest name
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4, fitting), handlelength=2.8)
 
 
 def panels(figure: Figure, count: int, columns: int) -> list[Axes]:
