@@ -160,5 +160,5 @@ def test_size_measures_the_same_work_on_more_and_more_patients(repository, tmp_p
         (work, times) for work in ("prepare", "verify", "pretrain") for times in (1, 2)
     ]
     prepared = {row["times"]: row["trajectories"] for row in rows if row["work"] == "prepare"}
-    assert prepared == {1: 40, 2: 80}
+    assert 1.2 * prepared[1] < prepared[2] < 3 * prepared[1]  # patients have about four trajectories each
     assert all(row["seconds_each"] > 0 and row["peak_megabytes"] > 50 for row in rows)
