@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmmcl.cohorts.catalog import load_cohort, make_cohort
-from tfmmcl.config import Settings, load
+from tfmmcl.config import SettingsT, load
 from tfmmcl.errors import InputError
 from tfmmcl.pipeline.shapes import check_fit
 from tfmmcl.records.manifest import DataSet
@@ -106,11 +106,7 @@ def resume_settings(
             the run's.
     """
     before = run.load_settings()
-    if data is not None:
-        overrides = [*overrides, f"data.path={quoted(data)}"]
-    settings = load(run.config, PretrainSettings, overrides)
-    if not allow_changes:
-        check_unchanged(run, before, settings, RESUMABLE)
+    settings = changed(run, before, data, overrides, None if allow_changes else RESUMABLE)
     if settings.training.epochs < before.training.epochs:
         raise InputError(
             f"training.epochs: found {settings.training.epochs}, expected at least the {before.training.epochs} that "
@@ -122,14 +118,31 @@ def resume_settings(
     return settings
 
 
-def check_unchanged(run: RunDirectory, before: Settings, settings: Settings, but: Sequence[str]) -> None:
-    """Raises `InputError` if a key other than some differs from what a run was started with."""
+def changed(
+    run: RunDirectory, before: SettingsT, data: str | None, overrides: Sequence[str], may_change: Sequence[str] | None
+) -> SettingsT:
+    """Returns the settings of a run that goes on, with what is given on the command line.
+
+    Args:
+        run: The run.
+        before: Its settings.
+        data: Where its data set is now, or None: where its settings say.
+        overrides: Dotted `key=value` assignments.
+        may_change: The keys that may differ; None: all of them.
+
+    Raises:
+        InputError: If another key differs.
+    """
+    if data is not None:
+        overrides = [*overrides, f"data.path={quoted(data)}"]
+    settings = load(run.config, type(before), overrides)
     for key, old, new in _differences(before.model_dump(), settings.model_dump()):
-        if key not in but:
+        if may_change is not None and key not in may_change:
             raise InputError(
                 f"{run.path}: was started with {key}={old}, found {new}; a resumed run may only change "
-                f"{', '.join(but)}, others with --allow-changes."
+                f"{', '.join(may_change)}, others with --allow-changes."
             )
+    return settings
 
 
 def report(result: dict[str, Any], run: RunDirectory) -> str:

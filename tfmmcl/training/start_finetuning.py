@@ -13,7 +13,7 @@ from tfmmcl.pipeline.shapes import check_identity, reading_samples
 from tfmmcl.records.labels import labels_of_run
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.training.run_directory import FinetuneDirectory, RunDirectory
-from tfmmcl.training.start import check_unchanged, quoted
+from tfmmcl.training.start import changed, quoted
 
 
 def start_settings(
@@ -72,11 +72,7 @@ def resume_settings(
     before = run.load_settings()
     if run.result.exists():
         raise InputError(f"{run.path}: this run is finished; expected one that was interrupted.")
-    if data is not None:
-        overrides = [*overrides, f"data.path={quoted(data)}"]
-    settings = load(run.config, FinetuneSettings, overrides)
-    if not allow_changes:
-        check_unchanged(run, before, settings, RESUMABLE)
+    settings = changed(run, before, data, overrides, None if allow_changes else RESUMABLE)
     return complete(settings, DataSet.open(settings.data.path))
 
 
