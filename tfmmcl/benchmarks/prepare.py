@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tfmmcl.benchmarks.memory import peak_bytes
 
 RATE_HZ = 250
 LEADS = ("I", "II", "III", "V1")
@@ -267,6 +267,4 @@ def _timed(work: Callable[[Path, Path, int], int], raw: Path, out: Path, workers
     began = time.perf_counter()
     trajectories = work(raw, out, workers)
     seconds = time.perf_counter() - began
-    unit = 1 if sys.platform == "darwin" else 1024
-    who = [resource.RUSAGE_SELF, *([resource.RUSAGE_CHILDREN] if workers > 1 else [])]
-    return seconds, trajectories, max(resource.getrusage(item).ru_maxrss for item in who) * unit / 1e6
+    return seconds, trajectories, peak_bytes(children=workers > 1) / 1e6

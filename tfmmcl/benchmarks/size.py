@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import multiprocessing
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tfmmcl.benchmarks.memory import peak_bytes
 from tfmmcl.benchmarks.table import print_table, with_machine
 from tfmmcl.cohorts.catalog import load_cohort, make_cohort
 from tfmmcl.config import load
@@ -65,9 +64,7 @@ def run(config: str | Path, overrides: Sequence[str], times: Sequence[int]) -> d
 def _measured(work: Callable[..., tuple[int, float]], *arguments: Any) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         trajectories, seconds_each = work(*arguments)
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-    return {"trajectories": trajectories, "seconds_each": seconds_each, "peak_megabytes": peak}
+    return {"trajectories": trajectories, "seconds_each": seconds_each, "peak_megabytes": peak_bytes() / 1e6}
 
 
 def _prepare(out: Path, cohort: Path, factor: int) -> tuple[int, float]:

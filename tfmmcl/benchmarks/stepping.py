@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from tfmmcl.benchmarks.memory import peak_bytes
 
 SHORTEST_SECONDS = 0.2
 """A measurement repeats short work until it takes this long."""
@@ -47,7 +47,7 @@ class Stepping:
         """Takes the first steps, in which compilation happens."""
         first_seconds = _seconds(self._work.step, 1)
         self._steps = _repeats(self._work.step)
-        peak = self._work.device_peak_bytes() if self._work.device_peak_bytes else _resident_peak_bytes()
+        peak = self._work.device_peak_bytes() if self._work.device_peak_bytes else peak_bytes()
         _seconds(self._work.matmul, 1)
         self._products = _repeats(self._work.matmul)
         return {"first_seconds": first_seconds, "peak_megabytes": peak / 1e6, **self._work.facts}
@@ -77,7 +77,3 @@ def _seconds(function: Callable[[], Any], repeats: int) -> float:
 
 def _repeats(function: Callable[[], Any]) -> int:
     return math.ceil(SHORTEST_SECONDS / _seconds(function, 1))
-
-
-def _resident_peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
