@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -67,6 +68,17 @@ def sum_over_replicas(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Returns each gradient's sum over all replicas."""
     context = tf.distribute.get_replica_context()
     return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients)))
+
+
+class MeanOnReplica(keras.metrics.Mean):
+    """A running mean of what all replicas hold alike.
+
+    It is read from one replica without asking the others: a worker can read it while the others do something else.
+    """
+
+    def add_variable(self, *arguments: Any, **options: Any) -> keras.Variable:
+        """Adds a variable that is not summed over replicas."""
+        return super().add_variable(*arguments, **{**options, "aggregation": "only_first_replica"})
 
 
 def synchronise_batch_normalisation(model: keras.Model) -> None:

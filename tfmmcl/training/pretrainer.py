@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfmmcl.objectives.objective import Objective
 from tfmmcl.training.accumulation import update_every
 from tfmmcl.training.calibration import calibrate
-from tfmmcl.training.distribution import as_log, gather, sum_over_replicas
+from tfmmcl.training.distribution import MeanOnReplica, as_log, gather, sum_over_replicas
 
 
 class Pretrainer(keras.Model):
@@ -32,7 +32,7 @@ class Pretrainer(keras.Model):
         self.encoder = encoder
         self.head = head
         self.objective = objective
-        self._means = {name: keras.metrics.Mean(name=name) for name in objective.metrics}
+        self._means = {name: MeanOnReplica(name=name) for name in objective.metrics}
         self.built = True  # encoder and head are
         self._accumulate = update_every(accumulate, self.trainable_variables)
 
