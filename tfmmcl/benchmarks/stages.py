@@ -25,6 +25,6 @@ def stages(data: DataSet, settings: PretrainSettings) -> dict[str, tuple[tf.data
     return {
         "read": (ordered(read), 1),
         "parse": (ordered(read.batch(some, drop_remainder=True).map(batches.parsed, calls)), some),
-        "views": (ordered(epochs.flat_map(lambda epoch: batches.augmented(records(epoch), epoch, 2, some))), some),
+        "views": (ordered(batches.augmented(epochs, records, 2, some)), some),
         "batch": (batches.training(), settings.data.batch_size),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -82,23 +83,17 @@ class Batches:
         Returns:
             A data set of `views`-tuples of dictionaries with static shapes `(B / R, …)`, R being the devices.
         """
-        epochs = tf.data.Dataset.range(first_epoch, self.settings.training.epochs)
-        steps, size = self.steps_per_epoch(), self.settings.data.batch_size
-
-        def batches(epoch: tf.Tensor) -> tf.data.Dataset:
-            done = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
-            return self._epoch("train", epoch, views, steps, size, done)
-
-        return ordered(epochs.flat_map(batches))
+        epochs, steps = range(first_epoch, self.settings.training.epochs), self.steps_per_epoch()
+        return ordered(self._of_epochs(epochs, "train", views, steps, self.settings.data.batch_size, first_step))
 
     def validation(self, views: int = 2) -> tf.data.Dataset:
         """Returns the validation split's batches, the same ones with the same views every time.
 
         A last incomplete batch is dropped, as NT-Xent's level depends on the batch size.
         """
-        epoch = tf.data.Dataset.from_tensors(tf.constant(VALIDATION_EPOCH, tf.int64))
+        epoch = range(VALIDATION_EPOCH, VALIDATION_EPOCH + 1)
         size, steps = self.validation_batch_size(), self.validation_steps()
-        batches = ordered(epoch.flat_map(lambda epoch: self._epoch("validation", epoch, views, steps, size)))
+        batches = ordered(self._of_epochs(epoch, "validation", views, steps, size))
         # Keras has to know where to stop: a step that runs past the end adds to the metrics' counts before it fails.
         replicas = self.context.num_replicas_in_sync // self.context.num_input_pipelines
         return batches.apply(tf.data.experimental.assert_cardinality(steps * replicas))
@@ -128,25 +123,41 @@ class Batches:
         records = tf.data.TFRecordDataset(self.data.shards(split))
         return ordered(records.map(prepare, self._parallel_calls()))
 
-    def _epoch(
-        self, split: Split, epoch: tf.Tensor, views: int, steps: int, batch_size: int, done: tf.Tensor | int = 0
+    def _of_epochs(
+        self, epochs: range, split: Split, views: int, steps: int, batch_size: int, first_step: int = 0
     ) -> tf.data.Dataset:
         size = self.context.get_per_replica_batch_size(batch_size)
-        records = (
-            shuffled_records(self.data, split, self.settings.seed, epoch, self.settings.data.shuffle_buffer)
-            # The pipelines divide every batch, not the split: together they make the batches of a single one.
-            .take(steps * batch_size)
-            .skip(done * batch_size)
-            .shard(self.context.num_input_pipelines, self.context.input_pipeline_id)
-        )
-        return self.augmented(records, epoch, views, together(size)).rebatch(size, drop_remainder=True)
 
-    def augmented(self, records: tf.data.Dataset, epoch: tf.Tensor, views: int, size: int) -> tf.data.Dataset:
-        """Returns `views`-tuples of the views of so many records at a time."""
+        def records(epoch: tf.Tensor) -> tf.data.Dataset:
+            # The pipelines divide every batch, not the split: together they make the batches of a single one.
+            return (
+                shuffled_records(self.data, split, self.settings.seed, epoch, self.settings.data.shuffle_buffer)
+                .take(steps * batch_size)
+                .skip(tf.where(epoch == epochs.start, tf.constant(first_step * batch_size, tf.int64), 0))
+                .shard(self.context.num_input_pipelines, self.context.input_pipeline_id)
+            )
+
+        numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
+        return self.augmented(numbers, records, views, together(size)).rebatch(size, drop_remainder=True)
+
+    def augmented(
+        self, epochs: tf.data.Dataset, records: Callable[[tf.Tensor], tf.data.Dataset], views: int, size: int
+    ) -> tf.data.Dataset:
+        """Returns `views`-tuples of the views `(size, …)` of epochs' records.
+
+        Args:
+            epochs: Their numbers.
+            records: Returns an epoch's records; a last incomplete `size` of them is dropped.
+            views: Views of each trajectory.
+            size: Records whose views are made in one go.
+        """
         make = self._several(views)
-        return records.batch(size, drop_remainder=True).map(
-            lambda several: make(self.parsed(several), epoch), self._parallel_calls()
-        )
+
+        def several(epoch: tf.Tensor) -> tf.data.Dataset:
+            return records(epoch).batch(size, drop_remainder=True).map(lambda some: (some, epoch))
+
+        # Outside of `flat_map`: the views of an epoch are made while the next one's shuffle buffer is being filled.
+        return epochs.flat_map(several).map(lambda some, epoch: make(self.parsed(some), epoch), self._parallel_calls())
 
     def parsed(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns one parsed record or several."""
