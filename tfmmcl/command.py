@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -49,12 +51,29 @@ def run(main: Callable[[], None]) -> NoReturn:
         # Whoever read our output has gone, as `| head` does; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
-        if error.strerror is None:
+    except Exception as error:
+        if (sentence := _trouble(error)) is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        _stop(f"{where}{error.strerror}.", INPUT_ERROR)
+        _stop(sentence, INPUT_ERROR)
     sys.exit(0)
+
+
+def _trouble(error: Exception) -> str | None:
+    """Returns what a disk or the memory had to say, directly or through TensorFlow; None if it is about neither."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
+    advice = "expected more of it, a smaller data.batch_size, or encoder.signal.recompute=true."
+    if isinstance(error, MemoryError):
+        return f"not enough memory; {advice}"
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
+        return None
+    if "OOM when allocating" in error.message or "Out of memory" in error.message:
+        return f"not enough memory on the device; {advice}"
+    reasons = "|".join(re.escape(os.strerror(number)) for number in errno.errorcode)
+    if found := re.search(rf"(?:^|}}}} )([^;{{}}\n]*); ({reasons})", error.message):
+        return f"{found[1]}: {found[2]}."
+    return None
 
 
 def _stop(sentence: str, code: int) -> NoReturn:

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: one sentence saying where, what was found and what was expected."""
+    """Something the user gave is wrong: one sentence saying where, what was found and what was expected.
+
+    Args:
+        sentence: What it quotes of a file may have line ends in it; they become spaces.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(" ".join(sentence.splitlines()))
 
 
 class TrainingError(RuntimeError):

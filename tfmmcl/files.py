@@ -148,6 +148,17 @@ def acquire(file: int) -> bool:
     return True
 
 
+def reserve(path: Path, size: int) -> None:
+    """Raises `OSError` unless the disk has room for a file of so many bytes; leaves an empty one."""
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):  # not on Windows
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
+            file.truncate(0)
+
+
 LOCK = ".lock"
 """The file in a folder that is being written."""
 

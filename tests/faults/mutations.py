@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 60
 SCRAPS = (
     "",
     "0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import keras
 
 from tfmmcl.errors import InputError
-from tfmmcl.files import sha256
+from tfmmcl.files import reserve, sha256
 from tfmmcl.training.run_directory import RunDirectory, write_complete
 
 
@@ -67,7 +68,7 @@ class Checkpoints:
         """
         name = self.run.checkpoints / _name(epoch, step)
         weights = self.weights(epoch, step)
-        write_complete(weights, model.save_weights)
+        write_complete(weights, lambda path: _save_weights(model, path))
         files = {str(file.relative_to(self.run.path)): file.stat().st_size for file in self._growing()}
         position = Position(
             epoch, step, {key: float(value) for key, value in logs.items()}, _means(model), files, sha256(weights)
@@ -139,6 +140,13 @@ class Checkpoints:
         if self.run.history.exists():
             yield self.run.history
         yield from (path for path in self.run.tensorboard.rglob("*") if path.is_file())
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    # HDF5 may crash where the disk is full; Python does not. It adds some kilobytes to each array.
+    variables = [*model.variables, *model.optimizer.variables]
+    reserve(path, sum(4 * math.prod(item.shape) + 4096 for item in variables))
+    model.save_weights(path)
 
 
 def set_means(model: keras.Model, position: Position) -> None:
