@@ -10,7 +10,7 @@ from small_labelled import write_labelled
 
 from tfmmcl.config import validate
 from tfmmcl.errors import InputError
-from tfmmcl.export import export_finetuned, export_run
+from tfmmcl.export import export_run
 from tfmmcl.finetune_settings import FinetuneSettings
 from tfmmcl.pipeline.batches import Batches
 from tfmmcl.records.verify import read_trajectories
@@ -136,7 +136,7 @@ def test_a_fresh_process_without_tfmmcl_gives_the_predictions_written(tmp_path, 
     sizes = {"signal": small, "recurrent_layers": 1, "recurrent_units": 8, **overrides.get("encoder", {})}
     run = FinetuneDirectory(tmp_path / "run")
     finetune(validate(tree | {"encoder": sizes}, FinetuneSettings, "test"), run)
-    exported = export_finetuned(run)
+    exported = export_run(run)
     assert exported == run.saved_model
 
     rows = np.load(run.predictions)
