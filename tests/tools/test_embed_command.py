@@ -186,7 +186,7 @@ def test_lines_of_json_give_what_the_data_set_gives(command, model, small_data, 
     ("change", "says"),
     [
         (lambda line: line[:-2], r"cannot be read as JSON \("),
-        (lambda line: "[1]", "found a list, expected an object with trajectory, patient, statics, structured, signals"),
+        (lambda line: "[1]", "found a list, expected an object with trajectory, patient, signals, structured, statics"),
         (lambda line: line.replace('"statics"', '"static"'), "has an unknown key 'static'; did you mean 'statics'?"),
         (lambda line: line.replace('"patient"', '"split"', 1), "'patient' is null, expected an id in quotation marks"),
         (lambda line: changed(line, statics=[1.0] * 8), r"'statics' has shape \(8,\), expected \(9,\)"),

@@ -31,12 +31,12 @@ class Served:
         self.path = Path(path)
         self._model = _load(self.path)  # its variables live as long as it does, not as long as its signature
         self._serve = self._model.signatures["serving_default"]
-        self.inputs: dict[str, tuple[int, ...]] = {
-            name: tuple(spec.shape[1:]) for name, spec in self._serve.structured_input_signature[1].items()
-        }
-        for name in self.inputs:
+        shapes = {name: tuple(spec.shape[1:]) for name, spec in self._serve.structured_input_signature[1].items()}
+        for name in shapes:
             if name not in INPUTS:
                 raise InputError(f"{path}: takes an input '{name}'; expected none but {', '.join(INPUTS)}.")
+        # In an order of our own: TensorFlow's is another in each process.
+        self.inputs: dict[str, tuple[int, ...]] = {name: shapes[name] for name in INPUTS if name in shapes}
 
     @property
     def outputs(self) -> tuple[str, ...]:
