@@ -39,9 +39,9 @@ def test_an_encoders_card_holds_the_facts_of_its_run(extras, trained):
         assert found[3].startswith(f"{label['labelled']} ({label['positive'] / label['labelled']:.1%} positive)")
     train = list(read_trajectories(trained.data, "train"))
     for name, values in (
-        ("sodium (mmol/L)", np.array([t.statics[0] for t in train], float)),
-        ("heart_rate_mean (bpm)", np.array([t.structured[:, 0] for t in train], float)),
-        ("lead V1 (mV)", np.array([t.signals[..., 1] for t in train], float)),
+        ("`sodium` (mmol/L)", np.array([t.statics[0] for t in train], float)),
+        ("`heart_rate_mean` (bpm)", np.array([t.structured[:, 0] for t in train], float)),
+        ("`V1` (mV)", np.array([t.signals[..., 1] for t in train], float)),
     ):
         mean, deviation = (float(text) for text in cells(card, name)[0].split(" ± "))
         assert mean == pytest.approx(np.nanmean(values), rel=1e-3, abs=1e-5)

@@ -21,6 +21,9 @@ from tfmmcl.records.manifest import DataSet
 if TYPE_CHECKING:
     from tfmmcl.export.servable import Servable
 
+CODE = "`"
+"""What names stand between: to Markdown, the underscores in them would mean emphasis."""
+
 
 def model_card(
     servable: Servable, outputs: Mapping[str, Sequence[int | None]], settings: str, notes: Sequence[str] = ()
@@ -96,7 +99,7 @@ def _warnings(data: DataSet, task: Task | None) -> Iterator[str]:
 
 
 def _interface(servable: Servable, outputs: Mapping[str, Sequence[int | None]]) -> Iterator[str]:
-    words = in_words(servable.data.spec)
+    words = in_words(servable.data.spec, CODE)
     yield "All inputs are float32 in physical units, NaN where missing; imputation and standardisation are inside."
     yield _table(("input", "of each trajectory"), [(f"`{name}`", words[name]) for name in servable.inputs])
     if "signals" in servable.inputs:
@@ -136,7 +139,7 @@ def _data(data: DataSet) -> Iterator[str]:
         rows.append(row)
     yield _table(("split", "patients", "trajectories", *(f"with `{task.name}`" for task in spec.tasks)), rows)
     statistics = data.statistics
-    leads = [Feature(name=f"lead {lead}", unit="mV") for lead in spec.leads]
+    leads = [Feature(name=lead, unit="mV") for lead in spec.leads]
     features = [*spec.statics, *spec.structured, *leads]
     means, deviations = (
         np.concatenate([getattr(statistics, f"{key}_{moment}") for key in ("statics", "structured", "signals")])
@@ -146,7 +149,7 @@ def _data(data: DataSet) -> Iterator[str]:
         "The training split, where a feature is observed: statics by trajectory, structured features by window, leads "
         "by sample."
     )
-    rows = [(named(item), f"{mean:.4g} ± {std:.3g}") for item, mean, std in zip(features, means, deviations)]
+    rows = [(named(item, CODE), f"{mean:.4g} ± {std:.3g}") for item, mean, std in zip(features, means, deviations)]
     yield _table(("feature", "mean ± standard deviation"), rows)
 
 

@@ -33,15 +33,15 @@ def output_shapes(serve: tf.types.experimental.ConcreteFunction) -> dict[str, tu
     return {name: tuple(output.shape) for name, output in serve.structured_outputs.items()}
 
 
-def in_words(spec: Spec) -> dict[str, str]:
-    """Returns what the axes of each input are, after the batch's."""
+def in_words(spec: Spec, quote: str = "") -> dict[str, str]:
+    """Returns what the axes of each input are, after the batch's, with names between quotes."""
     windows = f"{spec.windows} windows"
     rate = f"{spec.window_seconds:g} s at {spec.sampling_rate_hz:g} Hz"
     return {
         "signals": f"{windows} of {spec.samples} samples ({rate}) of {len(spec.leads)} leads "
-        f"({', '.join(spec.leads)}) in mV",
-        "structured": f"{windows} of {len(spec.structured)} features ({_listed(spec.structured)})",
-        "statics": f"{len(spec.statics)} features ({_listed(spec.statics)})",
+        f"({', '.join(f'{quote}{lead}{quote}' for lead in spec.leads)}) in mV",
+        "structured": f"{windows} of {len(spec.structured)} features ({_listed(spec.structured, quote)})",
+        "statics": f"{len(spec.statics)} features ({_listed(spec.statics, quote)})",
     }
 
 
@@ -110,13 +110,14 @@ def description(spec: Spec, statistics: Statistics, names: Iterable[str], card: 
     return said
 
 
-def named(feature: Feature) -> str:
-    """Returns a feature's name with its unit, if it has one."""
-    return feature.name if feature.unit == "1" else f"{feature.name} ({feature.unit})"
+def named(feature: Feature, quote: str = "") -> str:
+    """Returns a feature's name, between quotes, with its unit, if it has one."""
+    name = f"{quote}{feature.name}{quote}"
+    return name if feature.unit == "1" else f"{name} ({feature.unit})"
 
 
-def _listed(features: Iterable[Feature]) -> str:
-    return ", ".join(named(feature) for feature in features)
+def _listed(features: Iterable[Feature], quote: str) -> str:
+    return ", ".join(named(feature, quote) for feature in features)
 
 
 def _sizes(numbers: tf.Tensor) -> tf.Tensor:
