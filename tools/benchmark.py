@@ -51,10 +51,14 @@ def main() -> None:
     size = what.add_parser("size", parents=[common], help="the same work on more and more trajectories")
     _add_settings(size, "demo.yaml")
     size.add_argument("--times", type=int, nargs="+", default=[1, 4, 16], help="multiples of the cohort's patients")
+    embed = what.add_parser("embed", parents=[common], help="a data set to embeddings, against model.predict alone")
+    _add_settings(embed, "demo.yaml")
+    embed.add_argument("--trajectories", type=int, default=10_000, help="about how many (default: %(default)s)")
     for timed in (step, loss):
         timed.add_argument("--xla", nargs="+", default=["auto"], choices=("auto", "off", "on"), help="(default: auto)")
-    for timed in (step, loss, pipeline):
+    for timed in (step, loss, pipeline, embed):
         timed.add_argument("--rounds", type=int, default=5, help="measurements of each (default: %(default)s)")
+    for timed in (step, loss, pipeline):
         timed.add_argument("--peer", choices=("torch",), help="compare with it; pip install -e '.[peer]' installs it")
 
     arguments = vars(parser.parse_args())

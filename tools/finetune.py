@@ -40,8 +40,8 @@ def main() -> None:
         directory = FinetuneDirectory(arguments.out) if arguments.out else FinetuneDirectory.next(settings.task)
         directory.check_new()
 
-    from tfmmcl.evaluation.metrics import scores
-    from tfmmcl.export import export_finetuned
+    from tfmmcl.evaluation.scoring import score
+    from tfmmcl.export import export_run
     from tfmmcl.files import sole_writer
     from tfmmcl.records.labels import find_task
     from tfmmcl.records.manifest import DataSet
@@ -49,9 +49,8 @@ def main() -> None:
 
     with sole_writer(directory.path):
         result = finetune(settings, directory, resume=arguments.resume)
-        export_finetuned(directory)
-        task = find_task(DataSet.open(settings.data.path), settings.task)
-        result["scores"] = {split: scores(task, *arrays) for split, *arrays in directory.load_predictions()}
+        result |= score(directory, find_task(DataSet.open(settings.data.path), settings.task))
+        export_run(directory, result=result)
         directory.write_result(result)  # last: it says that the run is complete
     print(report(result, directory))
 

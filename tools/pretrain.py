@@ -52,7 +52,7 @@ def main() -> None:
         result = pretrain(settings, directory, resume=arguments.resume)
         if result is None:  # another worker is the chief
             return
-        export_run(directory)
+        export_run(directory, result=result)
         directory.write_result(result)  # last: it says that the run is complete
     print(report(result, directory))
 

@@ -162,3 +162,24 @@ def test_size_measures_the_same_work_on_more_and_more_patients(repository, tmp_p
     prepared = {row["times"]: row["trajectories"] for row in rows if row["work"] == "prepare"}
     assert 1.2 * prepared[1] < prepared[2] < 3 * prepared[1]  # patients have about four trajectories each
     assert all(row["seconds_each"] > 0 and row["peak_megabytes"] > 50 for row in rows)
+
+
+@pytest.mark.slow
+def test_embed_is_measured_beside_predict_on_as_many_trajectories(repository, tmp_path):
+    cohorts = repository / "configs" / "cohorts"
+    (tmp_path / "cohort.yaml").write_text((cohorts / "demo.yaml").read_text())
+    (tmp_path / "tiny.yaml").write_text(
+        yaml.safe_dump(TINY | {"data": {"path": "data", "cohort": "cohort.yaml", "batch_size": 4}})
+    )
+    command = [sys.executable, str(repository / "tools" / "benchmark.py"), "embed", "--config", "tiny.yaml"]
+    command += ["--trajectories", "60", "--rounds", "2", "--json", "figures.json"]
+    shown = subprocess.run(command, cwd=tmp_path, check=True, timeout=300, capture_output=True, text=True).stdout
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert 30 < figures["trajectories"] < 120
+    assert figures["batch"] == 4
+    embed, predict = figures["rows"]
+    assert (embed["name"], predict["name"]) == ("embed", "model.predict")
+    ratios = [theirs / ours for ours, theirs in zip(embed["seconds"], predict["seconds"])]
+    assert figures["times_as_fast"] == pytest.approx(median(ratios))
+    assert embed["facts"]["bytes"] > 16 * figures["trajectories"]  # a row has four numbers
+    assert f"embed / model.predict: {median(ratios):.2f}×" in shown

@@ -1,124 +1,98 @@
-"""A SavedModel's outputs for every trajectory of a data set, as a table."""
+"""An exported model's outputs for many trajectories, as one Parquet file."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from tfmmcl.cohorts.splits import SPLITS, Split
-from tfmmcl.cohorts.trajectory import Spec, Trajectory
 from tfmmcl.errors import InputError
-from tfmmcl.evaluation.tabular import without_signals
-from tfmmcl.records.manifest import DataSet
-from tfmmcl.records.schema import TASK_PREFIX
-from tfmmcl.records.verify import read_trajectories
+from tfmmcl.evaluation.parts import Parts
+from tfmmcl.evaluation.served import Served
+from tfmmcl.evaluation.sources import Batch, Source
+
+PART_SECONDS, PART_ROWS = 30.0, 8192
+"""After how long, or how many trajectories, what was computed is put on the disk: the work that a kill can cost."""
 
 
-def embed(
-    model_dir: str | Path, data: DataSet, splits: Sequence[Split] = SPLITS, *, batch_size: int = 64
-) -> pl.DataFrame:
-    """Runs a model that `export` wrote over a data set, with a progress bar; needs TensorFlow alone, not Keras.
+@dataclass(frozen=True)
+class Embedded:
+    """What was written.
+
+    Attributes:
+        trajectories: Rows of the file.
+        before: Rows that an earlier run had made already.
+        seconds: What the others took.
+        outputs: Name → type of each of the model's outputs.
+    """
+
+    trajectories: int
+    before: int
+    seconds: float
+    outputs: dict[str, pl.DataType]
+
+
+def embed(model: Served, source: Source, out: str | Path, *, batch_size: int = 64) -> Embedded:
+    """Runs a model over a source and writes a Parquet file, with a progress bar; what is held in memory is bounded.
+
+    The file has a row per trajectory in the source's order: `trajectory`, `patient`, `split`, each label as
+    `task/NAME` (null where there is none), and each of the model's outputs under its name: `(B, D)` as float32 arrays
+    of D numbers, `(B,)` as float32 numbers. It appears when it is complete. What an interrupted or failed run has made
+    lies in a hidden folder beside it, and the same call goes on from there, to the same file.
 
     Args:
-        model_dir: The SavedModel's folder.
-        data: The data set; the model does the preprocessing, with the statistics of the one it was trained on.
-        splits: Which splits, those without trajectories left out. Default: all.
+        model: The model.
+        source: The trajectories.
+        out: The file.
         batch_size: Trajectories at once. Default 64.
 
-    Returns:
-        A row per trajectory in stored order: `trajectory`, `patient`, `split`, each label as `task/NAME` (null where
-        there is none), and each of the model's outputs under its name: `(B, D)` as float32 arrays of D numbers,
-        `(B,)` as float32 numbers.
-
     Raises:
-        InputError: If the model cannot be loaded or does not fit the data set, or there is no trajectory.
+        InputError: If `out` exists, or the source has no trajectories or is damaged.
     """
-    model = load(model_dir)  # its variables live as long as it does, not as long as its signature
-    serve = model.signatures["serving_default"]
-    inputs = {name: tuple(spec.shape) for name, spec in serve.structured_input_signature[1].items()}
-    check_inputs(model_dir, inputs, data)
-    if "signals" not in inputs:
-        data = without_signals(data)
-    total = sum(data.count(split) for split in splits)
-    if not total:
-        raise InputError(f"{data.path}: has no trajectories in {', '.join(splits)}; expected at least one to embed.")
-    frames = []
-    with tqdm(total=total, desc="embedding", unit=" trajectories", mininterval=0.5, disable=None) as bar:
-        for split in splits:
-            for batch in _batches(data, split, batch_size):
-                arrays = {name: np.stack([getattr(item, name) for item in batch]) for name in inputs}
-                frames.append(_frame(batch, split, data.spec, serve(**arrays)))
-                bar.update(len(batch))
-    return pl.concat(frames)
+    # Another batch size rounds otherwise.
+    parts = Parts(Path(out), " ".join([model.fingerprint(), source.key, str(batch_size)]))
+    with parts.opened():
+        began, before = time.perf_counter(), parts.rows
+        _fill(parts, model, source, batch_size)
+        if not parts.rows:
+            raise InputError(f"{out}: there are no trajectories to embed; expected at least one.")
+        parts.publish()
+    schema = pl.read_parquet_schema(out)
+    outputs = {name: kind for name, kind in schema.items() if name in model.outputs}
+    return Embedded(parts.rows, before, time.perf_counter() - began, outputs)
 
 
-def load(model_dir: str | Path) -> Any:
-    """Loads a SavedModel that has a `serving_default` signature; raises `InputError` for anything else."""
-    import tensorflow as tf
+def _fill(parts: Parts, model: Served, source: Source, batch_size: int) -> None:
+    """Adds parts until the source has no more; what is computed when it fails is added too."""
+    done: list[tuple[Batch, dict[str, np.ndarray]]] = []
+    rows, last = 0, time.monotonic()
 
-    # The loader's own message for these is about TensorFlow 1.
-    if not (Path(model_dir) / "saved_model.pb").is_file():
-        raise InputError(f"{model_dir}: holds no saved_model.pb; expected a SavedModel, such as a run's saved_model.")
-    try:
-        model = tf.saved_model.load(str(model_dir))
-    except Exception as error:  # a damaged one raises any of a dozen kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise InputError(f"{model_dir}: cannot be loaded as a SavedModel ({reason}).") from None
-    if "serving_default" not in model.signatures:
-        raise InputError(f"{model_dir}: has no signature serving_default; expected a model that export.py wrote.")
-    return model
+    def flush() -> None:
+        nonlocal rows, last
+        if done:
+            parts.add(pl.concat([_frame(*item) for item in done]), done[-1][0].mark)
+        done.clear()
+        rows, last = 0, time.monotonic()
 
-
-def check_inputs(model_dir: str | Path, inputs: Mapping[str, tuple[int | None, ...]], data: DataSet) -> None:
-    """Raises `InputError` unless the data set has a model's inputs.
-
-    Args:
-        model_dir: The model's folder, for the sentence.
-        inputs: Name → shape, the batch axis first.
-        data: The data set.
-    """
-    spec = data.spec
-    known = {
-        "structured": (spec.windows, len(spec.structured)),
-        "statics": (len(spec.statics),),
-        "signals": (spec.windows, spec.samples, len(spec.leads)),
-    }
-    for name, (_, *shape) in inputs.items():
-        if name not in known:
-            raise InputError(f"{model_dir}: takes an input '{name}'; expected none but {', '.join(known)}.")
-        if name == "signals" and not spec.leads:
-            raise InputError(f"{model_dir}: takes signals, which {data.path} does not have; expected a No-ECG model.")
-        if tuple(shape) != known[name]:
-            raise InputError(
-                f"{model_dir}: takes '{name}' of shape {tuple(shape)}, expected {known[name]} as {data.path} has it."
-            )
+    with tqdm(
+        total=source.total, initial=parts.rows, desc="embedding", unit=" trajectories", mininterval=0.5, disable=None
+    ) as bar:
+        try:
+            for batch in source.batches(model.inputs, batch_size, parts.rows, parts.mark):
+                done.append((batch._replace(inputs={}), model(batch.inputs)))
+                count = len(batch.columns["trajectory"])
+                rows += count
+                bar.update(count)
+                if rows >= PART_ROWS or time.monotonic() - last >= PART_SECONDS:
+                    flush()
+        finally:
+            flush()
 
 
-def _batches(data: DataSet, split: Split, size: int) -> Iterator[list[Trajectory]]:
-    trajectories = read_trajectories(data, split) if data.count(split) else iter(())
-    while batch := list(itertools.islice(trajectories, size)):
-        yield batch
-
-
-def _frame(batch: list[Trajectory], split: Split, spec: Spec, outputs: Mapping[str, Any]) -> pl.DataFrame:
-    columns = [
-        pl.Series("trajectory", [_text(item.name) for item in batch]),
-        pl.Series("patient", [_text(item.patient) for item in batch]),
-        pl.Series("split", [split] * len(batch)),
-    ]
-    for task in spec.tasks:
-        labels = pl.Series(TASK_PREFIX + task.name, [item.labels[task.name] for item in batch], pl.Float32)
-        columns.append(labels.fill_nan(None))
-    columns += [pl.Series(name, values.numpy().astype(np.float32)) for name, values in sorted(outputs.items())]
-    return pl.DataFrame(columns)
-
-
-def _text(identifier: str) -> str:
-    """Returns an id as it is, but for what no Parquet file can hold: a lone surrogate is spelt out in ASCII."""
-    return identifier.encode("utf-8", "backslashreplace").decode("utf-8")
+def _frame(batch: Batch, outputs: dict[str, np.ndarray]) -> pl.DataFrame:
+    values = {name: pl.Series(values) for name, values in sorted(outputs.items())}
+    return pl.DataFrame({**batch.columns, **values})

@@ -47,9 +47,15 @@ class Preprocessor:
         return _standardise(x, self._statistics.statics_mean, self._statistics.statics_std)
 
     def signals(self, millivolts: tf.Tensor) -> tf.Tensor:
-        """Standardises `(…, C)` millivolts per lead; what no record could hold is missing, infinities included."""
-        millivolts = tf.where(tf.abs(millivolts) <= 32767 * self._scale_mv, millivolts, np.float32(np.nan))
-        return _standardise(millivolts, self._statistics.signals_mean, self._statistics.signals_std)
+        """Standardises `(…, Z, C)` millivolts per lead; what no record could hold is missing, infinities included."""
+        sizes = [-1 if size is None else size for size in millivolts.shape]
+        # Leads beside time: along a last axis of a few leads, broadcasting takes seven times as long.
+        mean, std, largest = (
+            np.tile(values, sizes[-2])
+            for values in (self._statistics.signals_mean, self._statistics.signals_std, 32767 * self._scale_mv)
+        )
+        rows = tf.reshape(millivolts, (*sizes[:-2], sizes[-2] * sizes[-1]))
+        return tf.reshape(tf.where(tf.abs(rows) <= largest, (rows - mean) / std, 0.0), sizes)
 
     def stored_signals(self, stored: tf.Tensor) -> tf.Tensor:
         """Standardises stored int16 `(…, C)`; the same as `signals` of `to_millivolts`, in less than half the time."""

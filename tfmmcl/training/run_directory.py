@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfmmcl.cohorts.trajectory import Spec
-from tfmmcl.config import Settings, dump, load
+from tfmmcl.config import Settings, dump, load, read_yaml
 from tfmmcl.errors import InputError
 from tfmmcl.files import LOCK
 from tfmmcl.finetune_settings import FinetuneSettings
@@ -130,12 +130,19 @@ class FinetuneDirectory(RunDirectory):
         super().write_result(result)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def load_predictions(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Yields each split with a labelled trajectory, its labels `(N,)` and predictions `(N,)` or `(N, K)`."""
-        rows = np.load(self.predictions)
-        for split in dict.fromkeys(rows["split"].tolist()):
-            chosen = rows["split"] == split
-            yield split, rows["label"][chosen], rows["prediction"][chosen]
+    def load_predictions(self) -> dict[str, np.ndarray]:
+        """Returns a row for each labelled trajectory: `split`, `trajectory`, `patient`, `label` and `prediction`."""
+        with np.load(self.predictions, allow_pickle=False) as rows:
+            return dict(rows)
+
+
+def open_run(path: str | Path) -> RunDirectory | FinetuneDirectory:
+    """Returns the run in a folder, of pre-training or fine-tuning; raises `InputError` if its settings are wrong."""
+    run = RunDirectory(path)
+    if run.config.is_file() and "task" in read_yaml(run.config):
+        run = FinetuneDirectory(path)
+    run.load_settings()
+    return run
 
 
 def write_complete(path: Path, write: Callable[[Path], Any]) -> None:

@@ -1,16 +1,13 @@
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fresh import served
 from small_labelled import write_labelled
 
 from tfmmcl.config import validate
 from tfmmcl.errors import InputError
-from tfmmcl.export import export_finetuned, export_run
+from tfmmcl.export import export_run
 from tfmmcl.finetune_settings import FinetuneSettings
 from tfmmcl.pipeline.batches import Batches
 from tfmmcl.records.verify import read_trajectories
@@ -18,36 +15,12 @@ from tfmmcl.training.finetune import finetune
 from tfmmcl.training.pretrain import pretrain
 from tfmmcl.training.run_directory import FinetuneDirectory, RunDirectory
 
-WITHOUT_TFMMCL = textwrap.dedent(
-    """
-    import sys
-    sys.modules["tfmmcl"] = sys.modules["keras"] = None  # importing either fails
-    import numpy as np, tensorflow as tf
-    serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-    inputs = {key: tf.constant(value) for key, value in np.load(sys.argv[2]).items()}
-    np.savez(sys.argv[3], **serve(**inputs))
-    """
-)
-
 
 def raw_inputs(data, signals=True):
     """Returns a split in physical units, straight from the records, NaNs and all."""
     trajectories = list(read_trajectories(data, "test"))
     names = ("signals", "structured", "statics") if signals else ("structured", "statics")
     return {name: np.stack([getattr(t, name) for t in trajectories]) for name in names}
-
-
-def served_in_a_fresh_process(exported, inputs, folder):
-    """Returns what a SavedModel makes of inputs in a process that has neither tfmmcl nor Keras."""
-    np.savez(folder / "inputs.npz", **inputs)
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TFMMCL, str(exported), str(folder / "inputs.npz"), str(folder / "out.npz")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return np.load(folder / "out.npz")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +44,7 @@ def test_a_fresh_process_without_tfmmcl_gives_the_pipelines_embedding(make_setti
     )
     inputs = raw_inputs(small_data, signals="encoder.signal=null" not in overrides)
     assert any(np.isnan(value).any() for value in inputs.values())
-    found = served_in_a_fresh_process(exported, inputs, tmp_path)
+    found = served(exported, inputs, tmp_path)
     np.testing.assert_allclose(found["embedding"], expected, rtol=0, atol=1e-5)
     assert expected.std(axis=0).max() > 1e-3  # they are not all the same
 
@@ -136,7 +109,7 @@ def test_a_fresh_process_without_tfmmcl_gives_the_predictions_written(tmp_path, 
     sizes = {"signal": small, "recurrent_layers": 1, "recurrent_units": 8, **overrides.get("encoder", {})}
     run = FinetuneDirectory(tmp_path / "run")
     finetune(validate(tree | {"encoder": sizes}, FinetuneSettings, "test"), run)
-    exported = export_finetuned(run)
+    exported = export_run(run)
     assert exported == run.saved_model
 
     rows = np.load(run.predictions)
@@ -145,7 +118,7 @@ def test_a_fresh_process_without_tfmmcl_gives_the_predictions_written(tmp_path, 
     place = {item.name: index for index, item in enumerate(read_trajectories(data, "test"))}
     order = [place[name] for name in rows["trajectory"][chosen]]
     assert len(order) < len(place)
-    found = served_in_a_fresh_process(exported, {name: value[order] for name, value in inputs.items()}, tmp_path)
+    found = served(exported, {name: value[order] for name, value in inputs.items()}, tmp_path)
     assert set(found) == {output, "embedding"}
     assert found["embedding"].shape == (len(order), 8)
     assert found[output].shape == ((len(order), 3) if task == "third" else (len(order),))
