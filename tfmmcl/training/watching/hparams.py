@@ -1,0 +1,24 @@
+"""The settings as TensorBoard's HParams page shows them: one column each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+_NOT_SHOWN = ("data.path", "data.cohort", "data.cache", "watching")
+
+
+def flat(settings: BaseModel) -> dict[str, bool | int | float | str]:
+    """Returns each setting by its dotted name; where data are and what is watched makes no run another."""
+    found = dict(_leaves(settings.model_dump(mode="json")))
+    return {name: value for name, value in found.items() if not name.startswith(_NOT_SHOWN)}
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, bool | int | float | str) else str(value or "none")
