@@ -18,6 +18,8 @@ from tfmmcl.records.schema import TASK_PREFIX
 from tfmmcl.training.pretrainer import Pretrainer
 
 BATCH_SIZE = 64
+COMPARED = 64
+"""Trajectories whose views' similarities are looked at."""
 SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not looked at."""
 
@@ -77,31 +79,29 @@ class FrozenEncoder:
         # Made once, for any batch size.
         self.forward = tf.function(lambda view: trainer(view, training=False), input_signature=[view], autograph=False)
         self._inputs = {split: self._first(split, task, count).cache() for split in SPLITS}
+        self._views = self._pairs(COMPARED)
 
     def embed(self) -> dict[Split, Embedded]:
         """Returns each split's trajectories; a split without any is absent."""
         return {split: found for split in SPLITS if (found := self._embed(split))}
 
-    def similarity(self, count: int) -> np.ndarray:
+    def similarity(self) -> np.ndarray:
         """Returns the cosine similarities `(N, N)` of the first validation trajectories' two views.
 
         They are compared as the objective does, after its head: rows are first views, columns second ones; the views
         are those of validation.
-
-        Args:
-            count: Trajectories, at most.
         """
+        outputs = [[tf.cast(self.forward(view)[1], tf.float32).numpy() for view in views] for views in self._views]
+        first, second = (normalise(np.concatenate(parts)) for parts in zip(*outputs))
+        return np.asarray(first) @ np.asarray(second).T
+
+    def _pairs(self, count: int) -> tf.data.Dataset:
         data = self._batches.data
         records = tf.data.TFRecordDataset(data.shards("validation")).take(count)
         epoch = tf.constant(VALIDATION_EPOCH, tf.int64)
         # As many at a time as in training: what was compiled for those is used.
         size = min(together(self._batches.settings.data.batch_size), data.count("validation"))
-        outputs = [
-            [tf.cast(self.forward(view)[1], tf.float32).numpy() for view in views]
-            for views in self._batches.augmented(records, epoch, 2, size)
-        ]
-        first, second = (normalise(np.concatenate(parts)) for parts in zip(*outputs))
-        return np.asarray(first) @ np.asarray(second).T
+        return self._batches.augmented(records, epoch, 2, size).cache()
 
     def _first(self, split: Split, task: Task | None, count: int) -> tf.data.Dataset:
         names = ("trajectory", "patient", *(TASK_PREFIX + item.name for item in self._batches.data.spec.tasks))

@@ -6,14 +6,13 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
 
 from tfmmcl.config import dump
 from tfmmcl.pipeline.batches import Batches
 from tfmmcl.pipeline.views import trajectory_key
 from tfmmcl.training.watching.board import TensorBoard
 from tfmmcl.training.watching.frozen import FrozenEncoder
-from tfmmcl.training.watching.hparams import flat
+from tfmmcl.training.watching.hparams import write_settings
 from tfmmcl.training.watching.trajectory import draw_views
 
 Logs = dict[str, Any]
@@ -38,7 +37,7 @@ class Introduction(keras.callbacks.Callback):
         settings = self._batches.settings
         with self._board.whole.as_default(step=0):
             tf.summary.text("settings", f"```yaml\n{dump(settings)}```")
-            hparams.hparams(flat(settings))
+            write_settings(settings)
         self._board.flush()
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
@@ -48,7 +47,7 @@ class Introduction(keras.callbacks.Callback):
         self._done = True
         with self._board.whole.as_default(step=0):
             tf.summary.graph(self._encoder.forward.get_concrete_function().graph)
-            tf.summary.image("a trajectory and its two views", tf.io.decode_png(self._draw())[tf.newaxis])
+            tf.summary.image("pictures/a trajectory and its two views", tf.io.decode_png(self._draw())[tf.newaxis])
         self._board.flush()
 
     def _draw(self) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from tfmmcl.cohorts.trajectory import Task
 
@@ -17,7 +18,12 @@ STRENGTH = 0.1
 
 Array = NDArray[np.float64]
 
+_one_thread = threadpool_limits.wrap(limits=1)
+# These problems are small: more threads, beside TensorFlow's, wait for each other. Nor do results then depend on their
+# number.
 
+
+@_one_thread
 def effective_rank(embeddings: Array) -> float:
     """Returns exp of the entropy of the singular values of `(N, D)`, each divided by their sum; 1 for zeros.
 
@@ -29,6 +35,7 @@ def effective_rank(embeddings: Array) -> float:
     return float(np.exp(-np.sum(parts * np.log(parts))))
 
 
+@_one_thread
 def probe(task: Task, train_x: Array, train_y: Array, validation_x: Array, validation_y: Array) -> dict[str, float]:
     """Fits a linear probe and nearest neighbours to one split's embeddings, and scores them on the other's.
 

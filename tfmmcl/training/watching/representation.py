@@ -18,9 +18,6 @@ from tfmmcl.training.watching.similarity import draw_similarity
 
 Logs = dict[str, Any]
 
-COMPARED = 64
-"""Trajectories in the picture of similarities."""
-
 
 class Representation(keras.callbacks.Callback):
     """Adds effective rank and probes of the frozen embeddings to the epoch's logs, and shows them in TensorBoard.
@@ -56,7 +53,7 @@ class Representation(keras.callbacks.Callback):
         logs |= {f"val_{name}": value for name, value in figures.items()}
         write_projection(self._board.folder, self._spec, found)
         if (epoch + 1) % self._settings.every == 0:
-            picture = draw_similarity(self._encoder.similarity(COMPARED))
+            picture = draw_similarity(self._encoder.similarity())
             with self._board.whole.as_default():
-                name = "similarity of two views, validation trajectories"
+                name = "pictures/similarity of views, validation"
                 tf.summary.image(name, tf.io.decode_png(picture)[tf.newaxis], epoch + 1)
