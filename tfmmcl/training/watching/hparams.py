@@ -8,23 +8,16 @@ from typing import Any
 from pydantic import BaseModel
 from tensorboard.plugins.hparams import api
 
-from tfmmcl.training.watching.scalars import SCALARS
-
 _NOT_SHOWN = ("data.path", "data.cohort", "data.cache", "watching")
-_ORDER = ("optimizer", "objective", "data", "training", "augmentation", "encoder", "seed")
-_RESULTS = ("loss", "contrastive_accuracy", "effective_rank", "linear_probe_auroc", "knn_auroc")
 
 
 def write_settings(settings: BaseModel) -> None:
-    """Writes the settings, and which validation figures stand beside them, with the writer in use.
+    """Writes the settings with the writer in use, whose scalars then stand beside them.
 
-    The writer's folder has to be the one above the `validation` run's.
+    Which columns and figures there are is not declared: TensorBoard then finds out itself, over all runs, and shows the
+    settings first in which they differ.
     """
-    columns = sorted(flat(settings).items(), key=lambda item: _ORDER.index(item[0].split(".")[0]))
-    names = {name: name.replace("_", " ") for name in _RESULTS}
-    metrics = [api.Metric(SCALARS[name].tag, "validation", f"validation {shown}") for name, shown in names.items()]
-    api.hparams_config([api.HParam(name) for name, _ in columns], metrics)
-    api.hparams(dict(columns))
+    api.hparams(flat(settings))
 
 
 def flat(settings: BaseModel) -> dict[str, bool | int | float | str]:

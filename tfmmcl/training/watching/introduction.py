@@ -37,6 +37,7 @@ class Introduction(keras.callbacks.Callback):
         settings = self._batches.settings
         with self._board.whole.as_default(step=0):
             tf.summary.text("settings", f"```yaml\n{dump(settings)}```")
+        with self._board.writer("validation").as_default(step=0):
             write_settings(settings)
         self._board.flush()
 
