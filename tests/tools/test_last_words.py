@@ -1,8 +1,11 @@
 """The five lines that end a run: what they say, and that what they say can be pasted."""
 
 import json
+import os
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -51,9 +54,13 @@ def test_what_a_run_says_last_can_be_pasted(pretrain, tmp_path):
     done = pretrain("--data", "data", "--out", "a run")
     assert done.returncode == 0, done.stderr
     _, finetune, embed = commands(done.stdout.splitlines())
+    # `python` is that of the environment in use.
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     small = "training.epochs=1 training.least_steps=1 --out tuned"
     for command in (finetune.partition("#")[0] + small, embed):
-        pasted = subprocess.run(command, shell=True, cwd=pretrain.folder, capture_output=True, text=True)
+        pasted = subprocess.run(
+            command, shell=True, cwd=pretrain.folder, env=environment, capture_output=True, text=True
+        )
         assert pasted.returncode == 0, (command, pasted.stderr)
     assert json.loads((pretrain.folder / "tuned" / "result.json").read_text())["task"] == "high"
     assert (pretrain.folder / "a run" / "embeddings.parquet").is_file()
