@@ -237,6 +237,33 @@ class TrainingSettings(Settings):
     deterministic: bool = False
 
 
+class WatchingSettings(Settings):
+    """What is looked at while a run trains, beside its own loss; nothing of it changes what is trained.
+
+    Attributes:
+        task: The task that a linear probe and nearest neighbours read from the frozen embeddings after each epoch.
+            `auto`: the data set's first binary task, if it has one; null: none.
+        trajectories: Of the training and of the validation split each, how many are embedded for that, for the
+            effective rank and for the embedding projector: the first ones, in stored order, that have a label.
+        every: Epochs between two pictures of the validation split's similarities.
+        profile: The first and the last step, counted from 1 over the whole run, of which the profiler writes a trace;
+            null: none.
+    """
+
+    task: str | None = "auto"
+    trajectories: int = Field(default=256, ge=2)
+    every: int = Field(default=1, ge=1)
+    profile: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+
+    @model_validator(mode="after")
+    def _profile_goes_forward(self) -> WatchingSettings:
+        if self.profile and self.profile[0] > self.profile[1]:
+            raise ValueError(
+                f"watching.profile is {self.profile[0]},{self.profile[1]}, expected FROM,TO with FROM first"
+            )
+        return self
+
+
 class PretrainSettings(Settings):
     """Everything a pre-training run depends on.
 
@@ -248,6 +275,7 @@ class PretrainSettings(Settings):
         objective: What is minimised.
         optimizer: How.
         training: For how long, in which precision.
+        watching: What is looked at meanwhile.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -257,6 +285,7 @@ class PretrainSettings(Settings):
     objective: NTXentSettings = NTXentSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     training: TrainingSettings = TrainingSettings()
+    watching: WatchingSettings = WatchingSettings()
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> PretrainSettings:

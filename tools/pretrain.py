@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,12 +21,15 @@ def main() -> None:
     parser.add_argument("--allow-changes", action="store_true", help="with --resume: other settings may change too")
     parser.add_argument("--workers", help="HOST:PORT of every machine, comma-separated, the same list on each of them")
     parser.add_argument("--worker", type=int, help="which of --workers this is, from 0 (default: $SLURM_PROCID)")
+    parser.add_argument("--profile", metavar="FROM,TO", help="write a profiler trace of these steps, counted from 1")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optimizer.learning_rate=3e-4")
     arguments = parser.parse_intermixed_args()
 
     from tfmmcl.training.run_directory import RunDirectory
     from tfmmcl.training.start import is_first_worker, join_workers, report, resume_settings, start_settings
 
+    if arguments.profile:
+        arguments.overrides.append(f"watching.profile=[{arguments.profile}]")
     if arguments.workers:
         join_workers(arguments.workers, arguments.worker)
         arguments.overrides.append("training.distribution=multi_worker")
@@ -54,7 +58,7 @@ def main() -> None:
             return
         export_run(directory, result=result)
         directory.write_result(result)  # last: it says that the run is complete
-    print(report(result, directory))
+    print(report(result, directory, Path(sys.argv[0]).parent))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 SETTINGS = ("training.epochs=3", "training.deterministic=true", "training.checkpoint_minutes=0", "data.batch_size=8")
-TIMES = ("seconds", "trajectories_per_second")
+TIMES = ("seconds", "trajectories_per_second", "input_wait_ms", "input_wait_share")
 
 KILLED_WHILE_SAVING = """
 import os, runpy, sys
@@ -51,18 +51,22 @@ def undisturbed(pretrain, whole):
     return whole
 
 
-def scalars(run):
-    """Returns every scalar that TensorBoard shows but for times, in order."""
+def shown(run):
+    """Returns every scalar and picture that TensorBoard shows, but for what a clock says, in order."""
     found = []
     for file in sorted((run / "tensorboard").rglob("events*"), key=lambda file: (file.parent.name, file.name)):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "scalars" and not any(
-                    name.replace("_", " ") in value.tag for name in TIMES
-                ):
-                    number = float(tf.make_ndarray(value.tensor))
-                    found.append((file.parent.name, value.tag, event.step, number))
-    return sorted(found)
+                if value.metadata.plugin_data.plugin_name in ("scalars", "images") and "speed/" not in value.tag:
+                    array = tf.make_ndarray(value.tensor).tolist()
+                    folder = file.parent.relative_to(run / "tensorboard")
+                    found.append((str(folder), value.tag, event.step, array))
+    return sorted(found, key=lambda item: item[:3])
+
+
+def projection(run):
+    files = (file for file in (run / "tensorboard").iterdir() if file.is_file() and "events" not in file.name)
+    return {file.name: file.read_bytes() for file in files}
 
 
 def history(run):
@@ -81,7 +85,9 @@ def state(run):
 
 def assert_same(run, expected):
     assert history(run) == history(expected)
-    assert scalars(run) == scalars(expected)
+    assert shown(run) == shown(expected)
+    assert projection(run) == projection(expected)
+    assert len(projection(run)) == 3
     (name, arrays), (expected_name, expected_arrays) = state(run), state(expected)
     assert name == expected_name
     assert arrays.keys() == expected_arrays.keys()

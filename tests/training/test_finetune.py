@@ -403,6 +403,6 @@ def test_a_run_leaves_its_files(data, tmp_path):
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    assert {"loss", "settings", "learning rate"} <= tags
+    assert {"loss/by epoch", "settings", "optimizer/learning rate"} <= tags
     with pytest.raises(InputError, match=r"already exists; expected a new folder, or --resume"):
         finetune(settings, run)

@@ -241,26 +241,6 @@ def test_of_damaged_checkpoints_the_one_before_is_taken_and_without_one_it_is_an
         pretrain(settings, run, resume=True)
 
 
-def test_tensorboard_holds_scalars_the_graph_the_settings_and_a_picture(make_settings, small_data, tmp_path):
-    run = RunDirectory(tmp_path / "run")
-    pretrain(make_settings(), run)
-    values, graphs = {}, 0
-    for part in ("train", "validation"):
-        for file in (run.tensorboard / part).iterdir():
-            for event in tf.compat.v1.train.summary_iterator(str(file)):
-                graphs += bool(event.graph_def)
-                for value in event.summary.value:
-                    values.setdefault((part, value.tag), []).append(tf.make_ndarray(value.tensor))
-    assert graphs == 1
-    for name in ("loss", "contrastive accuracy", "alignment", "uniformity", "embedding std"):
-        assert len(values["train", name]) == len(values["validation", name]) == 2
-    assert len(values["train", "trajectories per second"]) == 2
-    assert b"temperature: 0.1" in values["train", "settings"][0].item()
-    picture = tf.io.decode_png(values["train", "trajectory and its two views"][0][2]).numpy()
-    assert picture.shape[0] > 500
-    assert picture.std() > 20
-
-
 def test_float32_copy_has_the_same_weights(make_settings, small_data):
     settings = make_settings("training.precision=mixed_bfloat16")
     trainer, _ = trainer_and_batch(settings, small_data)

@@ -88,7 +88,7 @@ def pretraining_run(arm: ArmName, settings: EvaluateSettings, data: DataSet, out
     if not is_pretrained(arm):
         return None
     wanted = pretrain_settings(arm, settings, data).model_dump(mode="json")
-    del wanted["data"]["path"]
+    del wanted["data"]["path"], wanted["watching"]  # neither changes what is trained
     return RunDirectory(out / "pretrained" / f"{arm}-{key_of(wanted)[:8]}")
 
 

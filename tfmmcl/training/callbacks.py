@@ -1,136 +1,20 @@
-"""What happens beside the training steps: progress, TensorBoard, history, checkpoints."""
+"""What is kept while training: history, checkpoints."""
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
-from tqdm import tqdm
 
 from tfmmcl.errors import InterruptedTraining
 from tfmmcl.settings import TrainingSettings
-from tfmmcl.training.checkpoints import BEGINNING, Checkpoints, Position, set_means
+from tfmmcl.training.checkpoints import Checkpoints, Position, set_means
 from tfmmcl.training.health import check_finite
 from tfmmcl.training.interruption import Stop
+from tfmmcl.training.watching.board import TensorBoard
 
 Logs = dict[str, Any]
-
-
-class Throughput(keras.callbacks.Callback):
-    """Adds `seconds`, `trajectories_per_second` and `learning_rate` to the epoch's logs, for the callbacks after it.
-
-    The rate leaves out each epoch's first step, which in the first epoch compiles.
-
-    Args:
-        batch_size: Trajectories per step.
-    """
-
-    def __init__(self, batch_size: int) -> None:
-        super().__init__()
-        self._batch_size = batch_size
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Starts the epoch's clock."""
-        self._began, self._steps = time.perf_counter(), 0
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Notes when the first and the latest step ended."""
-        self._latest, self._steps = time.perf_counter(), batch
-        if batch == 0:
-            self._first = self._latest
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Adds the figures."""
-        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        logs["seconds"] = time.perf_counter() - self._began
-        if self._steps:
-            logs["trajectories_per_second"] = self._steps * self._batch_size / (self._latest - self._first)
-
-
-class Progress(keras.callbacks.Callback):
-    """A progress bar per epoch on a terminal, a line per epoch elsewhere.
-
-    Args:
-        epochs: The run's epochs.
-        steps: Steps in each.
-        batch_size: Trajectories per step.
-        start: Where the run goes on. Default: at its beginning.
-    """
-
-    def __init__(self, epochs: int, steps: int, batch_size: int, start: Position = BEGINNING) -> None:
-        super().__init__()
-        self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
-        self._start = start
-        self._bar: tqdm | None = None
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Opens the epoch's bar."""
-        self._bar = tqdm(
-            total=self._steps * self._batch_size,
-            initial=self._start.step * self._batch_size if epoch == self._start.epoch else 0,
-            desc=f"epoch {epoch + 1}/{self._epochs}",
-            unit=" trajectories",
-            leave=False,
-            disable=not sys.stderr.isatty(),
-        )
-
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Moves the bar."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
-            self._bar.update(self._batch_size)
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Closes the bar and prints the epoch's line."""
-        if self._bar is not None:
-            self._bar.close()
-        parts = [f"epoch {epoch + 1}/{self._epochs}", f"loss {logs['loss']:.3f}", f"validation {logs['val_loss']:.3f}"]
-        if "val_contrastive_accuracy" in logs:
-            parts.append(f"accuracy {logs['val_contrastive_accuracy']:.1%}")
-        if "trajectories_per_second" in logs:
-            parts.append(f"{logs['trajectories_per_second']:.1f} trajectories/s")
-        print(", ".join(parts), flush=True)
-
-
-class TensorBoard(keras.callbacks.Callback):
-    """Writes scalars to `train` and `validation`, so that both are drawn in one chart.
-
-    Args:
-        folder: The run's TensorBoard folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.train, self.validation = (
-            tf.summary.create_file_writer(str(folder / name)) for name in ("train", "validation")
-        )
-
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Writes the epoch's running loss at every step."""
-        with self.train.as_default():
-            tf.summary.scalar("running loss by step", logs["loss"], step=self.model.optimizer.iterations.numpy())
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Writes the epoch's scalars."""
-        for key, value in logs.items():
-            name = key.removeprefix("val_")
-            with (self.train if name == key else self.validation).as_default():
-                tf.summary.scalar(name.replace("_", " "), value, step=epoch + 1)
-        self.flush()
-
-    def flush(self) -> None:
-        """Brings everything to disk."""
-        self.train.flush()
-        self.validation.flush()
-
-    def close(self) -> None:
-        """Closes the files."""
-        self.train.close()
-        self.validation.close()
 
 
 class Keep(keras.callbacks.Callback):

@@ -30,7 +30,6 @@ from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.opening import opened
 from tfmmcl.training.best_epoch import BestEpoch
 from tfmmcl.training.calibration import calibrate
-from tfmmcl.training.callbacks import Logs, Progress, TensorBoard, Throughput
 from tfmmcl.training.checkpoints import BEGINNING, Checkpoints, Position
 from tfmmcl.training.finetuner import Finetuner
 from tfmmcl.training.health import StopAtNaN
@@ -38,6 +37,9 @@ from tfmmcl.training.optimizer import build_optimizer
 from tfmmcl.training.pretrain import device, uses_xla, versions
 from tfmmcl.training.run_directory import FinetuneDirectory, RunDirectory, write_complete
 from tfmmcl.training.start_finetuning import complete
+from tfmmcl.training.watching.board import Logs, TensorBoard
+from tfmmcl.training.watching.speed import Throughput
+from tfmmcl.training.watching.terminal import Progress
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def finetune(settings: FinetuneSettings, run: FinetuneDirectory, *, resume: bool
         print(f"fine-tuning on {device()}; writing {run.path}", flush=True)
         record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run.append_history(_line(epoch, logs)))
         with contextlib.closing(TensorBoard(run.tensorboard)) as board:
-            with board.train.as_default(step=0):
+            with board.whole.as_default(step=0):
                 tf.summary.text("settings", f"```yaml\n{dump(settings)}```")
             fitted = fit(settings, data, callbacks=[board, record], progress=True, checkpoints=checkpoints, start=start)
     write_complete(run.model, fitted.model.save)

@@ -14,19 +14,17 @@ import tensorflow as tf
 
 import tfmmcl
 from tfmmcl.cohorts.trajectory import Spec
-from tfmmcl.config import dump
+from tfmmcl.errors import InputError
 from tfmmcl.models.encoder import build_encoder, portable
 from tfmmcl.models.precision import dtype_policy
 from tfmmcl.objectives.objective import make_objective
 from tfmmcl.pipeline.batches import Batches
-from tfmmcl.pipeline.parse import parse
 from tfmmcl.pipeline.shapes import check_fit, encoder_shape, steps_per_epoch
-from tfmmcl.pipeline.views import trajectory_key
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.opening import opened
 from tfmmcl.records.verify import read_trajectories
 from tfmmcl.settings import PretrainSettings
-from tfmmcl.training.callbacks import Keep, Progress, TensorBoard, Throughput
+from tfmmcl.training.callbacks import Keep
 from tfmmcl.training.checkpoints import BEGINNING, Checkpoints, Position
 from tfmmcl.training.distribution import (
     expect_summed_gradients,
@@ -38,9 +36,16 @@ from tfmmcl.training.distribution import (
 from tfmmcl.training.health import Collapse, SkippedSteps, StopAtNaN
 from tfmmcl.training.interruption import stop_on_signals
 from tfmmcl.training.optimizer import build_optimizer
-from tfmmcl.training.pictures import draw_views
 from tfmmcl.training.pretrainer import Pretrainer
 from tfmmcl.training.run_directory import RunDirectory, write_complete
+from tfmmcl.training.watching.board import TensorBoard
+from tfmmcl.training.watching.frozen import FrozenEncoder, watched_task
+from tfmmcl.training.watching.introduction import Introduction
+from tfmmcl.training.watching.norms import Norms
+from tfmmcl.training.watching.profile import Profile
+from tfmmcl.training.watching.representation import Representation
+from tfmmcl.training.watching.speed import Throughput
+from tfmmcl.training.watching.terminal import Progress
 
 
 def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = False) -> dict[str, Any] | None:
@@ -68,10 +73,16 @@ def pretrain(settings: PretrainSettings, run: RunDirectory, *, resume: bool = Fa
 
 def _pretrain(settings: PretrainSettings, data: DataSet, run: RunDirectory, *, resume: bool) -> dict[str, Any] | None:
     check_fit(data, settings)
+    watched_task(data, settings.watching.task)
     strategy = make_strategy(settings)
     whole = tf.distribute.InputContext(num_replicas_in_sync=strategy.num_replicas_in_sync)
     batches = Batches(data, settings, whole)
     epochs, steps, batch_size = settings.training.epochs, batches.steps_per_epoch(), settings.data.batch_size
+    if settings.watching.profile and settings.watching.profile[0] > epochs * steps:
+        raise InputError(
+            f"watching.profile: found a first step of {settings.watching.profile[0]}, expected one of the run's "
+            f"{epochs * steps} steps."
+        )
     if not resume and is_chief(strategy):
         run.check_new()
 
@@ -94,16 +105,7 @@ def _pretrain(settings: PretrainSettings, data: DataSet, run: RunDirectory, *, r
                 else:
                     run.start(settings)
                 _announce(run, trainer, batches)
-                board = stack.enter_context(contextlib.closing(TensorBoard(run.tensorboard)))
-                if start == BEGINNING:
-                    with board.train.as_default(step=0):
-                        _introduce(settings, batches, trainer.encoder)
-                stop = stack.enter_context(stop_on_signals())
-                watchers = [
-                    Progress(epochs, steps, batch_size, start),
-                    board,
-                    Keep(checkpoints, board, stop, start, settings.training, steps),
-                ]
+                watchers = _watchers(stack, settings, batches, trainer, checkpoints, start)
             guards = [
                 StopAtNaN(
                     lambda epoch, batch: batches.names(epoch, batch + (start.step if epoch == start.epoch else 0)),
@@ -112,7 +114,7 @@ def _pretrain(settings: PretrainSettings, data: DataSet, run: RunDirectory, *, r
                 SkippedSteps(steps // settings.training.accumulate),
                 Collapse(),
             ]
-            _fit(trainer, batches, strategy, start, [*guards, Throughput(batch_size), *watchers])
+            _fit(trainer, batches, strategy, start, [*guards, *(watchers or [Throughput(batch_size, trainer.waiting)])])
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
         # TensorFlow says that a record is damaged, not which: reading the shards again does.
         for split in ("train", "validation"):
@@ -229,6 +231,39 @@ def _fit(
         fit(epoch, 0, epochs)
 
 
+def _watchers(
+    stack: contextlib.ExitStack,
+    settings: PretrainSettings,
+    batches: Batches,
+    trainer: Pretrainer,
+    checkpoints: Checkpoints,
+    start: Position,
+) -> list[keras.callbacks.Callback]:
+    """Returns what the chief has beside training, in the order in which figures are found, shown and kept."""
+    steps, size, folder = batches.steps_per_epoch(), settings.data.batch_size, checkpoints.run.tensorboard
+    chance = {"chance": trainer.objective.chance(batches.validation_batch_size())}
+    if batches.validation_batch_size() != size:
+        chance = {"chance, validation": chance["chance"], "chance, train": trainer.objective.chance(size)}
+    watching, here = settings.watching, (start.epoch, start.step)
+    task = watched_task(batches.data, watching.task)
+    board = stack.enter_context(contextlib.closing(TensorBoard(folder, chance)))
+    frozen = FrozenEncoder(trainer, batches, task, watching.trajectories)
+    watchers: list[keras.callbacks.Callback] = []
+    if watching.profile:
+        watchers.append(stack.enter_context(contextlib.closing(Profile(folder, *watching.profile, steps, here))))
+    if start == BEGINNING:
+        watchers.append(Introduction(board, batches, frozen))
+    return [
+        *watchers,
+        Representation(frozen, batches.data.spec, task, board, watching),
+        Throughput(size, trainer.waiting),
+        Norms(steps, *here),
+        Progress(settings.training.epochs, steps, size, start),
+        board,
+        Keep(checkpoints, board, stack.enter_context(stop_on_signals()), start, settings.training, steps),
+    ]
+
+
 def _announce(run: RunDirectory, trainer: Pretrainer, batches: Batches) -> None:
     """Says what is about to be trained, on what, and where it is written."""
     data, replicas = batches.data, batches.context.num_replicas_in_sync
@@ -238,25 +273,6 @@ def _announce(run: RunDirectory, trainer: Pretrainer, batches: Batches) -> None:
         f"{device()}{f', one of {replicas} devices' if replicas > 1 else ''}; writing {run.path}",
         flush=True,
     )
-
-
-def _introduce(settings: PretrainSettings, batches: Batches, encoder: keras.Model) -> None:
-    """Writes what TensorBoard shows before the first epoch: settings, graph, and a trajectory beside its views."""
-    data = batches.data
-    tf.summary.text("settings", f"```yaml\n{dump(settings)}```")
-    graph = tf.function(lambda inputs: encoder(inputs)).get_concrete_function(
-        {name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in encoder.input.items()}
-    )
-    tf.summary.graph(graph.graph)
-    record = next(iter(tf.data.TFRecordDataset(data.shards("train"))))
-    example = parse(record, data.spec, signals=batches.reads_signals)
-    key = trajectory_key(settings.seed, 0, example["trajectory"])
-    views = [batches.views.plain(example), *batches.views.augmented(example, key)]
-    names = ("first segment, as it is", "view 1", "view 2")
-    arrays = [{key: value.numpy() for key, value in view.items()} for view in views]
-    title = f"trajectory {example['trajectory'].numpy().decode('utf-8', 'replace')}, signals of its last window"
-    png = draw_views(data.spec, data.statistics, list(zip(names, arrays)), f"{title} (grey: masked or missing)")
-    tf.summary.image("trajectory and its two views", tf.image.decode_png(png)[tf.newaxis])
 
 
 def uses_xla(setting: Literal["auto"] | bool) -> bool:

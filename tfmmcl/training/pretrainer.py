@@ -12,6 +12,8 @@ from tfmmcl.objectives.objective import Objective
 from tfmmcl.training.accumulation import update_every
 from tfmmcl.training.calibration import calibrate
 from tfmmcl.training.distribution import MeanOnReplica, as_log, gather, sum_over_replicas
+from tfmmcl.training.watching.norms import GradientNorm
+from tfmmcl.training.watching.speed import TimedInput
 
 
 class Pretrainer(keras.Model):
@@ -25,6 +27,9 @@ class Pretrainer(keras.Model):
         head: The objective's head, from `(N, D)` on.
         objective: From views' embeddings and head outputs to loss and metrics.
         accumulate: Batches whose mean gradient is applied at once. Default 1.
+
+    Attributes:
+        waiting: Counts the time that training steps wait for their batches.
     """
 
     def __init__(self, encoder: keras.Model, head: keras.Model, objective: Objective, accumulate: int = 1) -> None:
@@ -32,14 +37,16 @@ class Pretrainer(keras.Model):
         self.encoder = encoder
         self.head = head
         self.objective = objective
+        self.waiting = TimedInput()
         self._means = {name: MeanOnReplica(name=name) for name in objective.metrics}
+        self._gradient_norm = GradientNorm()
         self.built = True  # encoder and head are
         self._accumulate = update_every(accumulate, self.trainable_variables)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The running means that Keras resets at each epoch."""
-        return list(self._means.values())
+        return [*self._means.values(), self._gradient_norm]
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns embeddings `(N, D)` and head outputs of a dictionary of inputs `(N, …)`."""
@@ -51,6 +58,14 @@ class Pretrainer(keras.Model):
         forward = tf.function(lambda views: self(_stack(views), training=True))
         calibrate(self, lambda: self.distribute_strategy.run(forward, args=(views,)))
 
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes the training step, which takes its batch from an iterator and notes how long it waits for it."""
+        if self.train_function is None or force:
+            super().make_train_function(force=True)
+            # Given any other iterator than TensorFlow's own, Keras draws the batch outside of the compiled step.
+            step = self.train_function
+            self.train_function = lambda batches: step(self.waiting.of(batches))
+
     def train_step(self, views: Sequence[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
         """Trains on a batch of views."""
         with tf.GradientTape() as tape:
@@ -60,14 +75,16 @@ class Pretrainer(keras.Model):
             loss = self.optimizer.scale_loss(results["loss"] / replicas)
         variables = self.trainable_variables
         self._accumulate(tape.gradient(loss, variables), self._apply)
-        return self._update(results)
+        return self._update(results) | {self._gradient_norm.name: as_log(self._gradient_norm.result())}
 
     def test_step(self, views: Sequence[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
         """Evaluates the objective on a batch of views."""
         return self._update(self._evaluate(views, training=False))
 
     def _apply(self, gradients: Sequence[tf.Tensor]) -> None:
-        self.optimizer.apply_gradients(zip(sum_over_replicas(gradients), self.trainable_variables))
+        gradients = sum_over_replicas(gradients)
+        self._gradient_norm.add(gradients, self.optimizer)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
 
     def _evaluate(self, views: Sequence[dict[str, tf.Tensor]], training: bool) -> dict[str, Any]:
         embeddings, outputs = self(_stack(views), training=training)

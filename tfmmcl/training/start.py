@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,12 @@ RESUMABLE = (
     "training.checkpoints",
     "training.checkpoint_minutes",
     "training.distribution",
+    "watching.task",
+    "watching.trajectories",
+    "watching.every",
+    "watching.profile",
 )
-"""What may change when a run is resumed: where the data are, on which devices it runs, and how long it goes on."""
+"""What may change when a run is resumed: where the data are, on which devices, how long it runs, what is watched."""
 
 
 def is_first_worker() -> bool:
@@ -145,16 +150,38 @@ def changed(
     return settings
 
 
-def report(result: dict[str, Any], run: RunDirectory) -> str:
-    """Returns the summary that ends a run: how far it got, where everything is and how to look at it."""
+def report(result: dict[str, Any], run: RunDirectory, tools: Path) -> str:
+    """Returns the five lines that end a run: how far it got, where everything is, and what to do next.
+
+    Args:
+        result: As `result.json` holds it.
+        run: The run.
+        tools: The folder of the commands.
+    """
+    data, tasks = _shown(result["data"]["path"]), [task["name"] for task in result["data"]["spec"]["tasks"]]
+    finetune, embed = (f"python {_shown(tools / name)}" for name in ("finetune.py", "embed.py"))
+    others = (
+        f"    # or {', '.join(tasks[1:])}" if len(tasks) > 1 else "" if tasks else "    # this data set has no task"
+    )
     return "\n".join(
         [
-            *result["summary"],
-            f"{result['epochs']} epochs, {result['steps']} steps, {result['wall_seconds']:.0f} s",
+            f"{'; '.join(result['summary'])}; {result['epochs']} epochs, {result['steps']} steps, "
+            f"{result['wall_seconds']:.0f} s",
             f"encoder: {run.encoder}; SavedModel: {run.saved_model}; figures: {run.result}",
-            f"look at it: tensorboard --logdir {run.tensorboard}",
+            f"look at it: tensorboard --logdir {_shown(run.tensorboard)}",
+            f"fine-tune:  {finetune} --task {shlex.quote(tasks[0]) if tasks else 'NAME'} --data {data} "
+            f"--encoder {_shown(run.path)}{others}",
+            f"embed:      {embed} --model {_shown(run.saved_model)} --data {data} "
+            f"--out {_shown(run.path / 'embeddings.parquet')}",
         ]
     )
+
+
+def _shown(path: str | Path) -> str:
+    """Returns a path as a shell takes it, from the current folder where it is inside."""
+    if "://" not in str(path) and Path(path).is_absolute() and Path(path).is_relative_to(Path.cwd()):
+        path = Path(path).relative_to(Path.cwd())
+    return shlex.quote(str(path))
 
 
 def _differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
