@@ -10,11 +10,11 @@ class InputError(ValueError):
     """Something the user gave is wrong: one sentence saying where, what was found and what was expected.
 
     Args:
-        sentence: What it quotes of a file may have line ends in it; they become spaces.
+        sentences: One, or one for each problem, a line each. Line ends in what they quote of a file become spaces.
     """
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(" ".join(sentence.splitlines()))
+    def __init__(self, *sentences: str) -> None:
+        super().__init__("\n".join(" ".join(sentence.splitlines()) for sentence in sentences))
 
 
 class TrainingError(RuntimeError):

@@ -38,7 +38,7 @@ def main() -> None:
         warnings.simplefilter("always", UserWarning)
         pdoc.pdoc("tfmmcl", output_directory=Path(arguments.out))
     if messages := [str(warning.message) for warning in found if issubclass(warning.category, UserWarning)]:
-        raise InputError("\n".join(messages))
+        raise InputError(*messages)
     print(f"{Path(arguments.out) / 'index.html'}: {len(modules)} modules")
 
 

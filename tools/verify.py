@@ -26,7 +26,7 @@ def main() -> None:
             lines.append(
                 f"{len(problems)} problems in all" + (f", the first {SHOWN} shown." if problems[SHOWN:] else ".")
             )
-        raise InputError("\n".join(lines))
+        raise InputError(*lines)
     print(summarise(data))
     print(
         "verified: every checksum, count and value range holds, no patient is in two splits, and no input gives a "

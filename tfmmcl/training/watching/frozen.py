@@ -98,10 +98,10 @@ class FrozenEncoder:
     def _pairs(self, count: int) -> tf.data.Dataset:
         data = self._batches.data
         records = tf.data.TFRecordDataset(data.shards("validation")).take(count)
-        epoch = tf.constant(VALIDATION_EPOCH, tf.int64)
+        epoch = tf.data.Dataset.range(VALIDATION_EPOCH, VALIDATION_EPOCH + 1)
         # As many at a time as in training: what was compiled for those is used.
         size = min(together(self._batches.settings.data.batch_size), data.count("validation"))
-        return self._batches.augmented(records, epoch, 2, size).cache()
+        return self._batches.augmented(epoch, lambda _: records, 2, size).cache()
 
     def _first(self, split: Split, task: Task | None, count: int) -> tf.data.Dataset:
         names = ("trajectory", "patient", *(TASK_PREFIX + item.name for item in self._batches.data.spec.tasks))
