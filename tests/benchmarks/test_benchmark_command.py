@@ -80,6 +80,7 @@ def check_steps(figures, cases, names):
             assert low * 0.999 <= ratio["times_as_fast"] <= high * 1.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=needs_jax)])
 def test_step(benchmark, backend):
     figures, shown = benchmark("step", "--batch", "2", "--width", "3", "--recurrent-units", "5", backend=backend)

@@ -8,6 +8,8 @@ from fresh import served
 
 from tfmmcl.export import export_litert
 
+pytestmark = pytest.mark.xdist_group("exported")
+
 LITE = """
 import warnings
 import numpy as np, tensorflow as tf
@@ -50,6 +52,7 @@ def test_what_int8_costs_is_as_reported(converted, trained, tmp_path):
     assert f"int8 weights, {int8.size:,} bytes; on {int8.compared} trajectories of the test split" in card
 
 
+@pytest.mark.slow
 def test_the_command_reports_it_and_refuses_what_makes_no_sense(trained, repository, tmp_path):
     def export(*arguments):
         command = [sys.executable, str(repository / "tools" / "export.py"), str(trained.run.path), *arguments]

@@ -16,6 +16,8 @@ from tfmmcl.records.verify import read_trajectories
 from tfmmcl.training.finetune import finetune
 from tfmmcl.training.run_directory import FinetuneDirectory
 
+pytestmark = pytest.mark.xdist_group("exported")
+
 
 def cells(card, first):
     """Returns the cells of the table row that begins with a cell."""

@@ -10,6 +10,8 @@ from fresh import run_fresh, served
 
 from tfmmcl.export import export_run
 
+pytestmark = pytest.mark.xdist_group("exported")
+
 CLI = Path(sys.executable).with_name("saved_model_cli")
 
 

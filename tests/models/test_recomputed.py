@@ -21,7 +21,9 @@ def encoder(recompute):
     return build_encoder(3, 4, 2, 64, 2, settings)
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize(
+    "compiled", [pytest.param(False, id="plain"), pytest.param(True, id="xla", marks=pytest.mark.slow)]
+)
 def test_loss_gradients_and_running_statistics_are_the_same(compiled):
     results = []
     for recompute in (False, True):

@@ -228,7 +228,8 @@ def test_other_lines_than_those_begun_with_are_refused(model, lines, tmp_path):
         embed(served, JsonLines([b"\n"], "lines"), tmp_path / "empty.parquet")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_stream_goes_on_to_the_same_file(command, model, lines, tmp_path, how):
     arguments = ("--model", model, "--jsonl", "-", "--batch-size", "2", "--out")
     text = "".join(f"{line}\n" for line in lines)

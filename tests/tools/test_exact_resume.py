@@ -103,6 +103,7 @@ def resume_to_the_end(pretrain):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_where_the_undisturbed_run_does(pretrain, undisturbed):
     seed = random.randrange(2**32)
     print("seed", seed)  # shown if the test fails

@@ -49,6 +49,7 @@ def sentence(done):
     return lines[0]
 
 
+@pytest.mark.slow
 def test_a_run_is_complete_and_says_its_scores(command, tmp_path):
     done = command()
     assert done.returncode == 0, done.stderr

@@ -93,6 +93,7 @@ def test_no_raw_id_and_no_date_is_in_any_file(prepare, hospital, tmp_path):
             assert secret not in content, f"{secret!r} in {path.name}"
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_ids_and_another_key_others(prepare, hospital, tmp_path):
     (tmp_path / "other").write_text("another key that nobody would guess")
     for out, key in (("a", "key"), ("b", "key"), ("c", "other")):

@@ -22,6 +22,7 @@ def losses(settings, data, trainer):
     return history.history["loss"]
 
 
+@pytest.mark.slow
 def test_the_losses_of_a_short_run_are_those_of_direct_convolutions(make_settings, small_data):
     found, weights = {}, {}
     for convolution in ("direct", "fourier"):

@@ -138,6 +138,7 @@ def test_validation_figures_equal_the_objective_computed_by_hand(make_settings, 
         assert result["final"][f"val_{name}"] == pytest.approx(mean, rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "rtol"),
     [
@@ -218,6 +219,7 @@ def test_a_run_that_goes_on_longer_can_be_interrupted_and_resumed_too(make_setti
     assert resume_settings(run, None, []) == longer
 
 
+@pytest.mark.slow
 def test_of_damaged_checkpoints_the_one_before_is_taken_and_without_one_it_is_an_error(
     make_settings, small_data, tmp_path, capsys
 ):
@@ -278,6 +280,7 @@ def test_weights_that_are_not_finite_are_not_saved(make_settings, small_data):
         check_finite(trainer)
 
 
+@pytest.mark.slow
 def test_damaged_records_are_skipped_counted_and_reported_if_asked(make_settings, small_data, tmp_path, capsys):
     data = shutil.copytree(small_data.path, tmp_path / "data")
     shard = next(shard for shard in small_data.manifest.shards if shard.split == "train")

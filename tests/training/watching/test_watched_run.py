@@ -16,6 +16,7 @@ from tfmmcl.training.pretrain import build_pretrainer, pretrain
 from tfmmcl.training.run_directory import RunDirectory
 from tfmmcl.training.watching.frozen import FrozenEncoder, watched_task
 
+pytestmark = pytest.mark.xdist_group("watched run")
 OTHERS = {"loss/running mean, by step", "_hparams_/session_start_info"}
 
 
@@ -169,6 +170,7 @@ def test_similarities_are_those_of_the_heads_outputs(make_settings, small_data):
     np.testing.assert_allclose(np.sort(np.diag(found)), np.sort(by_hand), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_watching_changes_nothing_that_is_trained(make_settings, tmp_path):
     path = write_labelled(tmp_path / "data").path
     found = []
