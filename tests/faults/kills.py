@@ -115,7 +115,7 @@ def product(command: Command, folder: Path) -> Any:
         found = json.loads((made / "results.json").read_text())
         cells = [{key: value for key, value in cell.items() if key != "seconds"} for cell in found["cells"]]
         return [cells, found["summary"], found["comparisons"]]
-    times = ("seconds", "trajectories_per_second")
+    times = ("seconds", "trajectories_per_second", "input_wait_ms", "input_wait_share")
     history = [json.loads(line) for line in (made / "history.jsonl").read_text().splitlines()]
     file = made / ("encoder.keras" if command.name == "pretrain" else "model.keras")
     return [[{key: value for key, value in line.items() if key not in times} for line in history], _weights(file)]
@@ -156,6 +156,11 @@ def check_whole(command: Command, folder: Path) -> str:
     return ""
 
 
+def is_done_already(command: Command, errors: str) -> bool:
+    """Returns whether a command refuses to begin because it was killed after its last file, and has nothing to do."""
+    return command.name == "prepare" and "already exists" in errors
+
+
 def live(command: Command, folder: Path, undisturbed: Any, seconds: float, kills: int, chance: random.Random) -> None:
     """Kills a command up to so many times, then lets it finish, and compares."""
     command.lives += 1
@@ -166,7 +171,7 @@ def live(command: Command, folder: Path, undisturbed: Any, seconds: float, kills
         os.killpg(process.pid, signal.SIGKILL) if not ended else None
         _, errors = process.communicate()
         if ended:
-            if process.returncode:
+            if process.returncode and not is_done_already(command, errors):
                 command.wrong.append(f"it ended with {process.returncode}: {errors[-2000:]}")
             break
         command.kills += 1
@@ -175,8 +180,7 @@ def live(command: Command, folder: Path, undisturbed: Any, seconds: float, kills
     if not (folder / command.made / "result.json").exists():
         process = command.launch(folder, command.resume if command.has_begun(folder) else command.start)
         _, errors = process.communicate()
-        already = command.name == "prepare" and "already exists" in errors
-        if process.returncode and not already:
+        if process.returncode and not is_done_already(command, errors):
             command.wrong.append(f"it did not continue ({process.returncode}): {errors[-2000:]}")
             return
     if product(command, folder) != undisturbed:

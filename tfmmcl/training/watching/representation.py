@@ -51,7 +51,8 @@ class Representation(keras.callbacks.Callback):
             )
             figures |= probe(self._task, *(array for part in parts for array in part))
         logs |= {f"val_{name}": value for name, value in figures.items()}
-        write_projection(self._board.folder, self._spec, found)
+        if found:
+            write_projection(self._board.folder, self._spec, found)
         if (epoch + 1) % self._settings.every == 0:
             picture = draw_similarity(self._encoder.similarity())
             with self._board.whole.as_default():
