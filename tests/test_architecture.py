@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tfmmcl"
 ORDER = [
     "errors",
     "files",
+    "drawing",
     "config",
     "settings",
     "finetune_settings",

@@ -23,14 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from small_network import OVERRIDES
+
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-NETWORK = (
-    "encoder.signal={stem_filters: 4, stage_filters: [4], blocks_per_stage: 1, kernel_size: 5, units: 4}",
-    "encoder.structured_units=[4]",
-    "encoder.statics_units=[4]",
-    "encoder.recurrent_layers=1",
-    "encoder.recurrent_units=8",
-)
 COHORT = """
 name: small
 source: synthetic
@@ -92,10 +87,10 @@ def commands(data: Path) -> list[Command]:
     """Returns the four commands, to be run on a prepared data set."""
     common = ["--data", str(data), "--out", "made"]
     prepare = ["--cohort", str(data.parent / "cohort.yaml"), "--out", "made", "--workers", "2"]
-    pretrain = ["--config", str(data.parent / "pretrain.yaml"), *common, *NETWORK]
+    pretrain = ["--config", str(data.parent / "pretrain.yaml"), *common, *OVERRIDES]
     pretrain += ["training.deterministic=true", "training.checkpoint_minutes=0", "training.epochs=4"]
     pretrain += ["augmentation.segment.seconds=2", "data.batch_size=16", "objective.projection_units=[8]"]
-    finetune = ["--task", "mortality_24h", *common, *NETWORK, "training.epochs=6", "training.patience=null"]
+    finetune = ["--task", "mortality_24h", *common, *OVERRIDES, "training.epochs=6", "training.patience=null"]
     evaluate = ["--config", str(data.parent / "evaluate.yaml"), *common, "--workers", "2"]
     resume = ["--resume", "--out", "made"]
     return [
@@ -158,7 +153,7 @@ def check_whole(command: Command, folder: Path) -> str:
 
 def is_done_already(command: Command, errors: str) -> bool:
     """Returns whether a command refuses to begin because it was killed after its last file, and has nothing to do."""
-    return command.name == "prepare" and "already exists" in errors
+    return ("already exists" if command.name == "prepare" else "this run is finished") in errors
 
 
 def live(command: Command, folder: Path, undisturbed: Any, seconds: float, kills: int, chance: random.Random) -> None:

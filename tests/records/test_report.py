@@ -14,7 +14,7 @@ from small_cohorts import TinyCohort, make_settings, make_spec, make_trajectory
 from tfmmcl.cohorts.identity import keyed_hash
 from tfmmcl.cohorts.splits import SPLITS
 from tfmmcl.cohorts.synthetic.cohort import SyntheticCohort, SyntheticSettings
-from tfmmcl.cohorts.trajectory import Excluded, Seen, Trajectory
+from tfmmcl.cohorts.trajectory import Excluded, Feature, Seen, Trajectory
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.profile import Rows
 from tfmmcl.records.report_figures import draw_histograms, draw_missing, draw_trajectory
@@ -302,6 +302,14 @@ def test_features_that_are_missing_constant_or_far_apart_are_drawn():
         "train": Rows(np.full((3, 1), 7.0), np.full((3, 1, 2), np.nan), np.zeros((3, 1, 0), bool)),
         "test": Rows(np.array([[1e30], [-1e30]]), np.full((2, 1, 2), [np.nan, 0.1]), np.zeros((2, 1, 0), bool)),
     }
+    for png in (draw_histograms(spec, rows), draw_missing(spec, rows), draw_trajectory(spec, ODD)):
+        assert pixels(png).any()
+
+
+def test_dollar_signs_in_a_name_are_no_formula():
+    spec = make_spec(windows=1, leads=(), structured=2, statics=1)
+    spec = spec.model_copy(update={"statics": (Feature(name=r"cost, $\no$", unit="$"),)})
+    rows = {"train": Rows(np.full((3, 1), 7.0), np.zeros((3, 1, 2)), np.zeros((3, 1, 0), bool))}
     for png in (draw_histograms(spec, rows), draw_missing(spec, rows), draw_trajectory(spec, ODD)):
         assert pixels(png).any()
 

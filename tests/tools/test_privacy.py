@@ -11,17 +11,11 @@ import polars as pl
 import pytest
 import yaml
 from small_hospital import TREE, write_events, write_record
+from small_network import OVERRIDES
 
 HOUR = 3600
 PATIENTS = [f"QZX{70451 + 13 * number}W" for number in range(60)]  # what cannot occur by chance
 SECRETS = [*PATIENTS, "2150-01-01", "a key that nobody would guess"]
-NETWORK = (
-    "encoder.signal={stem_filters: 4, stage_filters: [4], blocks_per_stage: 1, kernel_size: 5, units: 4}",
-    "encoder.structured_units=[4]",
-    "encoder.statics_units=[4]",
-    "encoder.recurrent_layers=1",
-    "encoder.recurrent_units=8",
-)
 EVALUATION = """
 tasks: [elevated]
 arms: [contrastive]
@@ -92,7 +86,7 @@ def contents(path):
 
 @pytest.mark.slow
 def test_no_id_date_or_key_is_in_anything_that_comes_out(repository, hospital, tmp_path):
-    small = ["data.batch_size=4", "augmentation.segment.seconds=2", "objective.projection_units=[4]", *NETWORK]
+    small = ["data.batch_size=4", "augmentation.segment.seconds=2", "objective.projection_units=[4]", *OVERRIDES]
     commands = [
         ("prepare", "--cohort", "cohort.yaml", "--root", "raw", "--out", "data", "--id-key", "key"),
         ("verify", "data"),

@@ -27,6 +27,11 @@ class Feature(BaseModel):
     name: str
     unit: str
 
+    def named(self, quote: str = "") -> str:
+        """Returns the name, between quotes, with the unit in brackets, if there is one."""
+        name = f"{quote}{self.name}{quote}"
+        return name if self.unit == "1" else f"{name} ({self.unit})"
+
 
 class Task(BaseModel):
     """A label that some trajectories have.
@@ -107,6 +112,15 @@ class Spec(BaseModel):
         """Samples in each window's signal, Z."""
         return round(self.window_seconds * self.sampling_rate_hz)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each of a trajectory's arrays."""
+        return {
+            "signals": (self.windows, self.samples, len(self.leads)),
+            "structured": (self.windows, len(self.structured)),
+            "statics": (len(self.statics),),
+        }
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -133,12 +147,7 @@ class Trajectory:
         """Raises `InputError` unless the ids, every array's shape and every label's name fit the spec."""
         if not self.patient or not self.name:
             raise InputError(f"trajectory '{self.name}' of patient '{self.patient}': an id is empty.")
-        expected = {
-            "signals": (spec.windows, spec.samples, len(spec.leads)),
-            "structured": (spec.windows, len(spec.structured)),
-            "statics": (len(spec.statics),),
-        }
-        for key, shape in expected.items():
+        for key, shape in spec.shapes.items():
             found = getattr(self, key).shape
             if found != shape:
                 raise InputError(f"trajectory {self.name}: {key} has shape {found}, expected {shape}.")

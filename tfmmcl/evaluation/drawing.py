@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from tfmmcl import drawing
+from tfmmcl.drawing import in_style
 from tfmmcl.evaluation.results import DISPLAY_NAMES
 
 if TYPE_CHECKING:
@@ -47,12 +48,9 @@ _STYLE = {
     "axes.linewidth": 0.8,
     "lines.linewidth": 1.5,
     "lines.markersize": 5,
-    # A task's name may hold a dollar sign.
-    "text.parse_math": False,
     # The same figure is the same file.
     "svg.hashsalt": "tfmmcl",
 }
-_INCH = 25.4  # millimetres
 
 
 @dataclass(frozen=True)
@@ -63,31 +61,18 @@ class Picture:
     width: float
 
 
-def styled(draw: Callable[..., Picture]) -> Callable[..., Picture]:
-    """Has a function draw with this report's looks, whatever the user's own style."""
-
-    @wraps(draw)
-    def drawn(*arguments: Any) -> Picture:
-        import matplotlib
-
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}):
-            return draw(*arguments)
-
-    return drawn
+styled = in_style(_STYLE)
+"""Has a function draw with this report's looks, whatever the user's own style."""
 
 
-def new_figure(width_mm: float, height_mm: float, layout: str = "constrained") -> Figure:
+def new_figure(width_mm: float, height_mm: float, layout: Literal["constrained", "none"] = "constrained") -> Figure:
     """Returns an empty figure; points drawn as pixels are 200 to the inch."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_mm / _INCH, height_mm / _INCH), dpi=200, layout=layout)
+    return drawing.new_figure(width_mm, height_mm, 200, layout)
 
 
 def square(figure: Figure, left_mm: float, top_mm: float, side_mm: float) -> Axes:
     """Returns a square panel, of a figure without layout: with one, squares and what is written around them clash."""
-    width, height = (inches * _INCH for inches in figure.get_size_inches())
-    bottom = height - top_mm - side_mm
-    return figure.add_axes((left_mm / width, bottom / height, side_mm / width, side_mm / height))
+    return drawing.place(figure, left_mm, top_mm, side_mm, side_mm)
 
 
 def to_picture(figure: Figure) -> Picture:
@@ -96,7 +81,7 @@ def to_picture(figure: Figure) -> Picture:
 
     buffer = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    return Picture(buffer.getvalue(), figure.get_figwidth() * _INCH / PAGE_MM)
+    return Picture(buffer.getvalue(), figure.get_figwidth() * drawing.MM_PER_INCH / PAGE_MM)
 
 
 def looks(arm: str) -> dict[str, Any]:

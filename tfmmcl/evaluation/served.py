@@ -59,19 +59,14 @@ class Served:
     def check(self, data: DataSet) -> None:
         """Raises `InputError` unless a data set has the model's inputs."""
         spec = data.spec
-        known = {
-            "structured": (spec.windows, len(spec.structured)),
-            "statics": (len(spec.statics),),
-            "signals": (spec.windows, spec.samples, len(spec.leads)),
-        }
         for name, shape in self.inputs.items():
             if name == "signals" and not spec.leads:
                 raise InputError(
                     f"{self.path}: takes signals, which {data.path} does not have; expected a No-ECG model."
                 )
-            if shape != known[name]:
+            if shape != (expected := spec.shapes[name]):
                 raise InputError(
-                    f"{self.path}: takes '{name}' of shape {shape}, expected {known[name]} as {data.path} has it."
+                    f"{self.path}: takes '{name}' of shape {shape}, expected {expected} as {data.path} has it."
                 )
 
 

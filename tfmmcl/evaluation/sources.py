@@ -17,7 +17,6 @@ from tfmmcl.evaluation.served import INPUTS
 from tfmmcl.evaluation.tabular import without_signals
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.schema import TASK_PREFIX, dequantise
-from tfmmcl.records.verify import read_trajectories
 
 
 class Batch(NamedTuple):
@@ -77,6 +76,7 @@ class DataSetSource:
         """Yields batches as `Source` says; signals that are not asked for are not parsed."""
         import tensorflow as tf
 
+        from tfmmcl.pipeline.damage import naming_damage
         from tfmmcl.pipeline.parse import parse
 
         data = self.data if "signals" in inputs else without_signals(self.data)
@@ -84,21 +84,22 @@ class DataSetSource:
         files, skipped = self._from(first)
         records = tf.data.TFRecordDataset(files).skip(skipped).batch(size)
         records = records.map(lambda batch: parse(batch, data.spec, signals="signals" in inputs)).prefetch(2)
-        for examples in _or_the_damage(records, data):
-            names = examples["trajectory"].numpy()
-            columns = {
-                "trajectory": pl.Series([_text(name) for name in names]),
-                "patient": pl.Series([_text(name) for name in examples["patient"].numpy()]),
-                "split": pl.Series(splits[first : first + len(names)].tolist()),
-            }
-            for task in data.spec.tasks:
-                label = TASK_PREFIX + task.name
-                columns[label] = pl.Series(examples[label].numpy(), dtype=pl.Float32).fill_nan(None)
-            first += len(names)
-            arrays = {name: examples[name].numpy() for name in inputs}
-            if "signals" in arrays:  # by NumPy: TensorFlow takes ten times as long
-                arrays["signals"] = dequantise(arrays["signals"], data.spec)
-            yield Batch(columns, arrays)
+        with naming_damage(data, SPLITS):
+            for examples in records:
+                names = examples["trajectory"].numpy()
+                columns = {
+                    "trajectory": pl.Series([_text(name) for name in names]),
+                    "patient": pl.Series([_text(name) for name in examples["patient"].numpy()]),
+                    "split": pl.Series(splits[first : first + len(names)].tolist()),
+                }
+                for task in data.spec.tasks:
+                    label = TASK_PREFIX + task.name
+                    columns[label] = pl.Series(examples[label].numpy(), dtype=pl.Float32).fill_nan(None)
+                first += len(names)
+                arrays = {name: examples[name].numpy() for name in inputs}
+                if "signals" in arrays:  # by NumPy: TensorFlow takes ten times as long
+                    arrays["signals"] = dequantise(arrays["signals"], data.spec)
+                yield Batch(columns, arrays)
 
     def _from(self, first: int) -> tuple[list[str], int]:
         """Returns the shards that hold trajectories from number `first` on, and how many to leave out of the first."""
@@ -223,21 +224,6 @@ def _numbers(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if np.isinf(array).any():
         raise InputError(f"'{name}' holds an infinite value, expected finite numbers and null.")
     return array
-
-
-def _or_the_damage(records: Any, data: DataSet) -> Iterator[dict[str, Any]]:
-    """Yields what tf.data reads; where it cannot, raises an `InputError` that names file and record."""
-    import tensorflow as tf
-
-    try:
-        yield from records
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
-        # TensorFlow says that a record is damaged, not which: reading the shards again does.
-        for split in SPLITS:
-            if data.count(split):
-                for _ in read_trajectories(data, split):
-                    pass
-        raise
 
 
 def _text(identifier: bytes) -> str:

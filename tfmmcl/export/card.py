@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfmmcl.cohorts.trajectory import Feature, Task
-from tfmmcl.export.signature import in_words, named
+from tfmmcl.export.signature import in_words
 from tfmmcl.finetune_settings import FinetuneSettings
 from tfmmcl.records.labels import find_task
 from tfmmcl.records.manifest import DataSet
@@ -149,7 +149,7 @@ def _data(data: DataSet) -> Iterator[str]:
         "The training split, where a feature is observed: statics by trajectory, structured features by window, leads "
         "by sample."
     )
-    rows = [(named(item, CODE), f"{mean:.4g} ± {std:.3g}") for item, mean, std in zip(features, means, deviations)]
+    rows = [(item.named(CODE), f"{mean:.4g} ± {std:.3g}") for item, mean, std in zip(features, means, deviations)]
     yield _table(("feature", "mean ± standard deviation"), rows)
 
 

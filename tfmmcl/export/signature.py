@@ -20,12 +20,7 @@ def input_specs(spec: Spec, names: Iterable[str], batch: int | None = None) -> d
         names: Which of `signals` `(B, T, Z, C)`, `structured` `(B, T, M)` and `statics` `(B, L)` it takes.
         batch: B. Default None: any.
     """
-    shapes = {
-        "signals": (spec.windows, spec.samples, len(spec.leads)),
-        "structured": (spec.windows, len(spec.structured)),
-        "statics": (len(spec.statics),),
-    }
-    return {name: tf.TensorSpec((batch, *shapes[name]), tf.float32, name=name) for name in names}
+    return {name: tf.TensorSpec((batch, *spec.shapes[name]), tf.float32, name=name) for name in names}
 
 
 def output_shapes(serve: tf.types.experimental.ConcreteFunction) -> dict[str, tuple[int | None, ...]]:
@@ -106,18 +101,12 @@ def description(spec: Spec, statistics: Statistics, names: Iterable[str], card: 
         items, means = features[name]
         width = len(str(len(items) - 1))
         for index, (item, mean) in enumerate(zip(items, means)):
-            said[f"{name}[{index:0{width}d}]: {named(item)}"] = tf.constant(mean, tf.float32)
+            said[f"{name}[{index:0{width}d}]: {item.named()}"] = tf.constant(mean, tf.float32)
     return said
 
 
-def named(feature: Feature, quote: str = "") -> str:
-    """Returns a feature's name, between quotes, with its unit, if it has one."""
-    name = f"{quote}{feature.name}{quote}"
-    return name if feature.unit == "1" else f"{name} ({feature.unit})"
-
-
 def _listed(features: Iterable[Feature], quote: str) -> str:
-    return ", ".join(named(feature, quote) for feature in features)
+    return ", ".join(feature.named(quote) for feature in features)
 
 
 def _sizes(numbers: tf.Tensor) -> tf.Tensor:

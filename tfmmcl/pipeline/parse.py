@@ -37,13 +37,12 @@ def parse(record: tf.Tensor, spec: Spec, *, signals: bool = True) -> dict[str, t
     record = tf.convert_to_tensor(record)
     several = [-1 if size is None else size for size in record.shape]
     example = tf.io.parse_example(record, feature_schema(spec, signals=signals))
-    structured = (*several, spec.windows, len(spec.structured))
-    example["structured"] = _decode(example["structured"], tf.float32, structured)
-    example["statics"] = _decode(example["statics"], tf.float32, (*several, len(spec.statics)))
+    shapes = {name: (*several, *shape) for name, shape in spec.shapes.items()}
+    for name in ("structured", "statics"):
+        example[name] = _decode(example[name], tf.float32, shapes[name])
     if signals:
         del example["signals_present"]  # every absent sample is marked in the signals themselves
-        stored = (*several, spec.windows, spec.samples, len(spec.leads))
-        example["signals"] = _decode(example["signals"], tf.int16, stored)
+        example["signals"] = _decode(example["signals"], tf.int16, shapes["signals"])
     return example
 
 

@@ -55,10 +55,9 @@ class Views:
     def element_spec(self) -> dict[str, tf.TensorSpec]:
         """Shapes and types of a view."""
         spec = self._preprocessor.spec
-        shapes = {"structured": (spec.windows, len(spec.structured)), "statics": (len(spec.statics),)}
-        if self._samples:
-            shapes["signals"] = (spec.windows, self._samples, len(spec.leads))
-        return {name: tf.TensorSpec(shape, tf.float32) for name, shape in shapes.items()}
+        shapes = {**spec.shapes, "signals": (spec.windows, self._samples, len(spec.leads))}
+        names = ("structured", "statics", *(("signals",) if self._samples else ()))
+        return {name: tf.TensorSpec(shapes[name], tf.float32) for name in names}
 
     def several(self, seed: int, views: int, *, compiled: bool) -> Callable[..., tuple[View, ...]]:
         """Returns a function of parsed examples `(N, …)` and an epoch's number, to `views`-tuples of views `(N, …)`.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from tfmmcl.cohorts.splits import Split
 from tfmmcl.cohorts.trajectory import Feature, Spec, Trajectory
+from tfmmcl.drawing import in_style, new_figure, place, to_png
 from tfmmcl.records.profile import Rows
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 DPI = 203.2  # eight pixels to the millimetre, so that the paper's lines fall on pixels
 COLOURS = {"train": "#1f4e79", "validation": "#e08e0b", "test": "#7a7a7a"}
 MINOR, MAJOR = "#f9e0de", "#f4c7c3"
-_INCH = 25.4  # millimetres
 _WIDTH = 262.0  # mm, of every picture: 10 s of paper and its margins
 _SMALL = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7}
 
@@ -32,20 +30,7 @@ _FEW = 5  # different values, up to which a feature's are counted one by one
 _MAP_COLUMNS = 300  # trajectories in the map of missing values
 
 
-def _styled(draw: Callable[..., bytes]) -> Callable[..., bytes]:
-    """Has a function draw with this report's sizes of text, whatever the user's own style."""
-
-    @wraps(draw)
-    def styled(*arguments: Any) -> bytes:
-        import matplotlib
-
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SMALL}):
-            return draw(*arguments)
-
-    return styled
-
-
-@_styled
+@in_style(_SMALL)
 def draw_histograms(spec: Spec, rows: Mapping[Split, Rows]) -> bytes:
     """Draws each feature's density per split; structured features over all windows.
 
@@ -81,10 +66,10 @@ def draw_histograms(spec: Spec, rows: Mapping[Split, Rows]) -> bytes:
             density = np.histogram(np.clip(some, edges[0], edges[-1]), edges, density=True)[0]
             axis.stairs(density, edges, color=COLOURS[split], linewidth=1.1)
     _legend(figure, {split: COLOURS[split] for split in rows})
-    return _png(figure)
+    return to_png(figure)
 
 
-@_styled
+@in_style(_SMALL)
 def draw_missing(spec: Spec, rows: Mapping[Split, Rows]) -> bytes:
     """Draws which values are missing: by window over a sample of all splits, and by trajectory.
 
@@ -121,10 +106,10 @@ def draw_missing(spec: Spec, rows: Mapping[Split, Rows]) -> bytes:
     left.set_xticks(ticks, ticks + 1)
     right.set_xticks([])
     figure.colorbar(image, ax=[left, right], label="missing, fraction", pad=0.01, aspect=30)
-    return _png(figure)
+    return to_png(figure)
 
 
-@_styled
+@in_style(_SMALL)
 def draw_trajectory(spec: Spec, trajectory: Trajectory) -> bytes:
     """Draws a trajectory: 10 s of its last window with a signal on ECG paper, its structured features and its statics.
 
@@ -144,7 +129,7 @@ def draw_trajectory(spec: Spec, trajectory: Trajectory) -> bytes:
     height = paper + (9 if strips else 0) + band + text
     figure = _figure(height, layout="none")
     if strips:
-        axis = figure.add_axes((7 / _WIDTH, 1 - (paper + 5) / height, 250 / _WIDTH, paper / height))
+        axis = place(figure, 7, 5, 250, paper)
         _draw_paper(axis, spec, trajectory.signals[window, start:], strips)
         seconds = start / spec.sampling_rate_hz
         caption = f"window {window + 1} of {spec.windows}, from {seconds:.1f} s; 25 mm/s, 10 mm/mV"
@@ -152,7 +137,7 @@ def draw_trajectory(spec: Spec, trajectory: Trajectory) -> bytes:
     cell = 250 / _COLUMNS
     for index, feature in enumerate(spec.structured):
         left, top = 7 + cell * (index % _COLUMNS), band + text - 23 * (index // _COLUMNS)
-        axis = figure.add_axes(((left + 8) / _WIDTH, (top - 18) / height, (cell - 10) / _WIDTH, 13 / height))
+        axis = place(figure, left + 8, height - top + 5, cell - 10, 13)
         _draw_feature(axis, spec, trajectory.structured[:, index], feature)
     for index, (feature, value) in enumerate(zip(spec.statics, trajectory.statics)):
         shown = f"{value:.4g} {'' if feature.unit == '1' else feature.unit}" if np.isfinite(value) else "missing"
@@ -160,7 +145,7 @@ def draw_trajectory(spec: Spec, trajectory: Trajectory) -> bytes:
         colour = "black" if np.isfinite(value) else "0.55"
         line = f"{feature.name}: {shown}"
         figure.text(left / _WIDTH, top / height, line, fontsize=_fitting(line), color=colour)
-    return _png(figure)
+    return to_png(figure)
 
 
 def _stretch(spec: Spec, trajectory: Trajectory) -> tuple[int, int, list[int]]:
@@ -256,7 +241,7 @@ def _bins(values: np.ndarray, smallest: int) -> np.ndarray:
 
 
 def _title(axis: Axes, feature: Feature, **keywords: Any) -> None:
-    text = feature.name if feature.unit == "1" else f"{feature.name} ({feature.unit})"
+    text = feature.named()
     axis.set_title(text, fontsize=_fitting(text), **keywords)
 
 
@@ -272,15 +257,5 @@ def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
 
 
-def _figure(height_mm: float, layout: str = "constrained") -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(_WIDTH / _INCH, height_mm / _INCH), dpi=DPI, layout=layout)
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
+def _figure(height_mm: float, layout: Literal["constrained", "none"] = "constrained") -> Figure:
+    return new_figure(_WIDTH, height_mm, DPI, layout)

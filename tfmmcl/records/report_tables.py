@@ -75,7 +75,7 @@ def _table(name: str, header: list[str], spec: Spec, columns: list[tuple[Profile
             yield _subheading("Structured features" if index else "Statics", len(columns))
         decimals = _decimals(deviation[:, index])
         cells = zip(count[:, index], mean[:, index], deviation[:, index])
-        yield _row(_named(feature), [_spread(*cell, decimals) for cell in cells])
+        yield _row(feature.named(), [_spread(*cell, decimals) for cell in cells])
     yield "</tbody>\n</table></div>"
 
 
@@ -85,10 +85,6 @@ def _row(name: str, cells: list[str]) -> str:
 
 def _subheading(title: str, columns: int) -> str:
     return f'<tr><th scope="rowgroup">{title}</th>{"<td></td>" * columns}</tr>'
-
-
-def _named(feature: Feature) -> str:
-    return feature.name if feature.unit == "1" else f"{feature.name} ({feature.unit})"
 
 
 def _decimals(deviations: np.ndarray) -> int:

@@ -68,11 +68,10 @@ def decode(data: bytes, spec: Spec) -> Trajectory:
         except UnicodeDecodeError:
             raise InputError(f"'{key}': found {raw[0]!r}, expected an id in UTF-8.") from None
 
-    leads = len(spec.leads)
-    shape = (spec.windows, spec.samples, leads)
-    if leads:
-        stored = array("signals", "<i2", shape)
-        present = array("signals_present", "u1", (spec.windows, leads))
+    shapes = spec.shapes
+    if spec.leads:
+        stored = array("signals", "<i2", shapes["signals"])
+        present = array("signals_present", "u1", (spec.windows, len(spec.leads)))
         if (present > 1).any() or (present != (stored != MISSING_SAMPLE).any(axis=1)).any():
             raise InputError("'signals_present': disagrees with the signals.")
     labels = {}
@@ -84,9 +83,9 @@ def decode(data: bytes, spec: Spec) -> Trajectory:
     return Trajectory(
         patient=text("patient"),
         name=text("trajectory"),
-        signals=dequantise(stored, spec) if leads else np.zeros(shape, np.float32),
-        structured=array("structured", "<f4", (spec.windows, len(spec.structured))),
-        statics=array("statics", "<f4", (len(spec.statics),)),
+        signals=dequantise(stored, spec) if spec.leads else np.zeros(shapes["signals"], np.float32),
+        structured=array("structured", "<f4", shapes["structured"]),
+        statics=array("statics", "<f4", shapes["statics"]),
         labels=labels,
     )
 

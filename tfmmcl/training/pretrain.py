@@ -19,10 +19,10 @@ from tfmmcl.models.encoder import build_encoder, portable
 from tfmmcl.models.precision import dtype_policy
 from tfmmcl.objectives.objective import make_objective
 from tfmmcl.pipeline.batches import Batches
+from tfmmcl.pipeline.damage import naming_damage
 from tfmmcl.pipeline.shapes import check_fit, encoder_shape, steps_per_epoch
 from tfmmcl.records.manifest import DataSet
 from tfmmcl.records.opening import opened
-from tfmmcl.records.verify import read_trajectories
 from tfmmcl.settings import PretrainSettings
 from tfmmcl.training.callbacks import Keep
 from tfmmcl.training.checkpoints import BEGINNING, Checkpoints, Position
@@ -94,33 +94,27 @@ def _pretrain(settings: PretrainSettings, data: DataSet, run: RunDirectory, *, r
     checkpoints = Checkpoints(run)
     start = checkpoints.newest() if resume else BEGINNING
     checkpoints.load(trainer, start)
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(report_lost_workers(strategy))
-            watchers: list[keras.callbacks.Callback] = []
-            if is_chief(strategy):
-                if resume:
-                    checkpoints.rewind(start)
-                    run.write_settings(settings)
-                else:
-                    run.start(settings)
-                _announce(run, trainer, batches)
-                watchers = _watchers(stack, settings, batches, trainer, checkpoints, start)
-            guards = [
-                StopAtNaN(
-                    lambda epoch, batch: batches.names(epoch, batch + (start.step if epoch == start.epoch else 0)),
-                    f" The newest checkpoint in {run.checkpoints} is from before; --resume goes on from it.",
-                ),
-                SkippedSteps(steps // settings.training.accumulate),
-                Collapse(),
-            ]
-            _fit(trainer, batches, strategy, start, [*guards, *(watchers or [Throughput(batch_size, trainer.waiting)])])
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
-        # TensorFlow says that a record is damaged, not which: reading the shards again does.
-        for split in ("train", "validation"):
-            for _ in read_trajectories(data, split):
-                pass
-        raise
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(naming_damage(data, ("train", "validation")))
+        stack.enter_context(report_lost_workers(strategy))
+        watchers: list[keras.callbacks.Callback] = []
+        if is_chief(strategy):
+            if resume:
+                checkpoints.rewind(start)
+                run.write_settings(settings)
+            else:
+                run.start(settings)
+            _announce(run, trainer, batches)
+            watchers = _watchers(stack, settings, batches, trainer, checkpoints, start)
+        guards = [
+            StopAtNaN(
+                lambda epoch, batch: batches.names(epoch, batch + (start.step if epoch == start.epoch else 0)),
+                f" The newest checkpoint in {run.checkpoints} is from before; --resume goes on from it.",
+            ),
+            SkippedSteps(steps // settings.training.accumulate),
+            Collapse(),
+        ]
+        _fit(trainer, batches, strategy, start, [*guards, *(watchers or [Throughput(batch_size, trainer.waiting)])])
 
     if not is_chief(strategy):
         return None

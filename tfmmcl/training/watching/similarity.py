@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfmmcl.training.watching.drawing import new_figure, styled, to_png
+from tfmmcl.drawing import in_style, new_figure, to_png
+from tfmmcl.training.watching.drawing import DPI, STYLE
 
 
-@styled
+@in_style(STYLE)
 def draw_similarity(similarities: np.ndarray) -> bytes:
     """Draws cosine similarities `(N, N)` of first views (rows) with second views (columns) of N trajectories.
 
@@ -18,7 +19,7 @@ def draw_similarity(similarities: np.ndarray) -> bytes:
     own = np.diag(similarities).mean()
     others = similarities[~np.eye(count, dtype=bool)].mean() if count > 1 else np.nan
     nearest = np.mean(similarities.argmax(axis=1) == np.arange(count))
-    figure = new_figure(150, 130)
+    figure = new_figure(150, 130, DPI)
     axis = figure.subplots()
     image = axis.imshow(similarities, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     axis.set_xlabel("second view of trajectory")

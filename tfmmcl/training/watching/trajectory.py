@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfmmcl.cohorts.trajectory import Feature, Spec
+from tfmmcl.drawing import in_style, new_figure, place, to_png
 from tfmmcl.records.statistics import Statistics
-from tfmmcl.training.watching.drawing import new_figure, panel, styled, to_png
+from tfmmcl.training.watching.drawing import DPI, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ class _Strip:
     to_scale: bool
 
 
-@styled
+@in_style(STYLE)
 def draw_views(spec: Spec, statistics: Statistics, views: Sequence[tuple[str, View]], title: str) -> bytes:
     """Draws views of one trajectory: the last window's leads in mV over seconds, then all features.
 
@@ -75,14 +76,14 @@ def draw_views(spec: Spec, statistics: Statistics, views: Sequence[tuple[str, Vi
     height = _TITLE + strips_height + features * _ROW + 2 * _AXIS
     block = (width + _LEFT + _GAP, height)
     columns, rows = (len(views), 1) if beside else (1, len(views))
-    figure = new_figure(columns * block[0] + 18, rows * block[1] + 10, layout=None)
+    figure = new_figure(columns * block[0] + 18, rows * block[1] + 10, DPI, "none")
     figure.suptitle(title, y=1 - 1.5 / (rows * block[1] + 10), va="top", fontsize=10)
     image = None
     for index, (name, view) in enumerate(views):
         left = (index if beside else 0) * block[0] + _LEFT
         top = 9 + (0 if beside else index) * block[1] + _TITLE
         for lead, strip in enumerate(strips):
-            axis = panel(figure, left, top, width, strip.height)
+            axis = place(figure, left, top, width, strip.height)
             _draw_lead(axis, signals[index][:, lead], spec, strip, scale)
             axis.set_ylabel(f"{leads[lead]} (mV)")
             if lead == 0:
@@ -93,7 +94,7 @@ def draw_views(spec: Spec, statistics: Statistics, views: Sequence[tuple[str, Vi
                 axis.set_xlabel("seconds" + ("" if scale < 1 or not strip.to_scale else " (25 mm/s, 10 mm/mV)"))
             top += strip.height + _BETWEEN
         top += _AXIS * bool(strips)
-        axis = panel(figure, left, top, width, len(spec.structured) * _ROW)
+        axis = place(figure, left, top, width, len(spec.structured) * _ROW)
         spread = (statistics.structured_mean, statistics.structured_std)
         _draw_table(axis, spec.structured, view["structured"].T, *spread, width / spec.windows)
         axis.set_xticks(range(spec.windows), range(1, spec.windows + 1))
@@ -101,7 +102,7 @@ def draw_views(spec: Spec, statistics: Statistics, views: Sequence[tuple[str, Vi
         if not strips:
             axis.set_title(name)
         top += len(spec.structured) * _ROW + _AXIS
-        axis = panel(figure, left, top, width, len(spec.statics) * _ROW)
+        axis = place(figure, left, top, width, len(spec.statics) * _ROW)
         spread = (statistics.statics_mean, statistics.statics_std)
         image = _draw_table(axis, spec.statics, view["statics"][:, None], *spread, width)
         axis.set_xticks([])
@@ -147,7 +148,7 @@ def _draw_table(
     axis.set_facecolor(_ABSENT)
     shown = np.ma.masked_equal(values, 0)
     image = axis.imshow(shown, cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
-    axis.set_yticks(range(len(features)), [_named(feature) for feature in features])
+    axis.set_yticks(range(len(features)), [feature.named() for feature in features])
     axis.tick_params(length=0)
     for row, column in zip(*values.nonzero()):
         if cell >= _TEXT_IN:
@@ -157,11 +158,7 @@ def _draw_table(
     return image
 
 
-def _named(feature: Feature) -> str:
-    return feature.name if feature.unit == "1" else f"{feature.name} ({feature.unit})"
-
-
 def _draw_colours(figure: Figure, image: AxesImage, left: float, top: float, height: float) -> None:
-    bar = figure.colorbar(image, cax=panel(figure, left, top, 3, height))
+    bar = figure.colorbar(image, cax=place(figure, left, top, 3, height))
     bar.set_label("standard deviations from the training mean; grey: cut out, or missing", fontsize=7)
     bar.ax.tick_params(labelsize=7)
