@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,8 @@ def main() -> None:
     from tfmmcl.training.start import is_first_worker, join_workers, report, resume_settings, start_settings
 
     if arguments.profile:
+        if not re.fullmatch(r"\d+,\d+", arguments.profile):
+            parser.error(f"--profile: found {arguments.profile}, expected FROM,TO, such as 20,25")
         arguments.overrides.append(f"watching.profile=[{arguments.profile}]")
     if arguments.workers:
         join_workers(arguments.workers, arguments.worker)

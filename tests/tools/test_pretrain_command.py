@@ -75,6 +75,8 @@ def test_a_run_is_complete_and_its_settings_repeat_it_on_the_same_cohort(pretrai
         (["--resume"], r"--resume: expected --out"),
         (["--resume", "--out", "nowhere"], r"--resume: a run continues with its own settings"),
         (["--epochs", "3"], r"--epochs"),
+        (["--profile", "5"], r"--profile: found 5, expected FROM,TO"),
+        (["--profile", "6,5"], r"watching\.profile is 6,5, expected FROM,TO"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(pretrain, arguments, expected):

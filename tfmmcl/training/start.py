@@ -163,10 +163,10 @@ def report(result: dict[str, Any], run: RunDirectory, tools: Path) -> str:
     others = (
         f"    # or {', '.join(tasks[1:])}" if len(tasks) > 1 else "" if tasks else "    # this data set has no task"
     )
+    epochs = f"{result['epochs']} epochs" if result["epochs"] > 1 else "1 epoch"
     return "\n".join(
         [
-            f"{'; '.join(result['summary'])}; {result['epochs']} epochs, {result['steps']} steps, "
-            f"{result['wall_seconds']:.0f} s",
+            f"{'; '.join(result['summary'])}; {epochs}, {result['steps']} steps, {result['wall_seconds']:.0f} s",
             f"encoder: {run.encoder}; SavedModel: {run.saved_model}; figures: {run.result}",
             f"look at it: tensorboard --logdir {_shown(run.tensorboard)}",
             f"fine-tune:  {finetune} --task {shlex.quote(tasks[0]) if tasks else 'NAME'} --data {data} "
