@@ -26,7 +26,7 @@ def test_mutated_files_are_read_or_refused_in_one_sentence():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["prepare"])
+@pytest.mark.parametrize("command", ["prepare", "pretrain"])
 def test_killed_commands_end_like_undisturbed_ones(command):
     table = harness("kills", "--kills", "2", "--only", command)
     assert f"| `{command}.py` | " in table
