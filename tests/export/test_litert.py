@@ -8,7 +8,7 @@ from fresh import served
 
 from tfmmcl.export import export_litert
 
-pytestmark = pytest.mark.xdist_group("exported")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exported")]
 
 LITE = """
 import warnings

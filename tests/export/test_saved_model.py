@@ -27,7 +27,7 @@ def raw_inputs(data, signals=True):
     "overrides",
     [
         (),
-        ("encoder.signal=null",),
+        pytest.param(("encoder.signal=null",), marks=pytest.mark.slow),
         pytest.param(("training.precision=mixed_bfloat16", "training.epochs=1"), marks=pytest.mark.slow),
     ],
 )
@@ -95,11 +95,11 @@ def test_exporting_over_something_or_from_nothing_is_refused(make_settings, smal
     ("task", "output", "overrides"),
     [
         ("high", "probability", {"reading": {"part": "crops", "seconds": 1}}),
-        ("high", "probability", {"encoder": {"signal": None}}),
+        pytest.param("high", "probability", {"encoder": {"signal": None}}, marks=pytest.mark.slow),
         pytest.param(
             "third", "probability", {"training": {"epochs": 1, "precision": "mixed_bfloat16"}}, marks=pytest.mark.slow
         ),
-        ("pressure", "prediction", {"encoder": {"signal": None}}),
+        pytest.param("pressure", "prediction", {"encoder": {"signal": None}}, marks=pytest.mark.slow),
     ],
 )
 def test_a_fresh_process_without_tfmmcl_gives_the_predictions_written(tmp_path, task, output, overrides):

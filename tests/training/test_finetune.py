@@ -143,6 +143,7 @@ def test_an_encoder_frozen_for_some_epochs_learns_after_them(data, pretrained):
         assert not are_equal(one["head"], other["head"])
 
 
+@pytest.mark.slow
 def test_a_new_frozen_encoder_stays_as_it_was_calibrated(data):
     weights = Weights()
     fit(make(data, encoder=ENCODER, training={"frozen_epochs": "all"}), data, callbacks=[weights])

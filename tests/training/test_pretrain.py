@@ -173,6 +173,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(make_settings, small
     )
 
 
+@pytest.mark.slow
 def test_a_last_step_that_spoils_the_weights_is_noticed_before_they_are_saved(make_settings, small_data, tmp_path):
     run = RunDirectory(tmp_path / "run")
     settings = make_settings("optimizer.learning_rate=1e30", "training.epochs=1", "training.steps_per_epoch=1")
@@ -259,6 +260,7 @@ def test_collapsed_embeddings_are_announced_once(capsys):
     assert capsys.readouterr().err.count("the embeddings have collapsed") == 1
 
 
+@pytest.mark.slow
 def test_steps_that_half_precision_skips_are_counted(make_settings, small_data):
     settings = make_settings("training.precision=mixed_float16", "training.epochs=1")
     trainer, batch = trainer_and_batch(settings, small_data)
