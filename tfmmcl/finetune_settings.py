@@ -53,9 +53,12 @@ class FinetuneTrainingSettings(Settings):
     jit_compile: Literal["auto"] | bool = "auto"
 
     @model_validator(mode="after")
-    def _not_negative(self) -> FinetuneTrainingSettings:
-        if self.frozen_epochs != "all" and self.frozen_epochs < 0:
-            raise ValueError("frozen_epochs is negative")
+    def _encoder_learns_unless_all(self) -> FinetuneTrainingSettings:
+        if self.frozen_epochs != "all" and not 0 <= self.frozen_epochs < self.epochs:
+            raise ValueError(
+                f"training.frozen_epochs is {self.frozen_epochs}, expected 0 or more, fewer than the {self.epochs} "
+                "epochs of training.epochs, or all"
+            )
         return self
 
 
@@ -86,3 +89,8 @@ class FinetuneSettings(Settings):
     head_units: Widths | tuple[()] = ()
     optimizer: OptimizerSettings = OptimizerSettings()
     training: FinetuneTrainingSettings = FinetuneTrainingSettings()
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> FinetuneSettings:
+        self.optimizer.check_warmup(self.training.epochs)
+        return self

@@ -205,6 +205,13 @@ class OptimizerSettings(Settings):
     clip_norm: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0, ge=0)
 
+    def check_warmup(self, epochs: int) -> None:
+        """Raises `ValueError` if a run of so many epochs ends before its learning rate has risen."""
+        if self.warmup_epochs > epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs is {self.warmup_epochs}, more than the {epochs} epochs of training.epochs"
+            )
+
 
 class TrainingSettings(Settings):
     """How long, and how the arithmetic is done.
@@ -289,9 +296,5 @@ class PretrainSettings(Settings):
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> PretrainSettings:
-        if self.optimizer.warmup_epochs > self.training.epochs:
-            raise ValueError(
-                f"optimizer.warmup_epochs is {self.optimizer.warmup_epochs}, more than the {self.training.epochs} "
-                "epochs of training.epochs"
-            )
+        self.optimizer.check_warmup(self.training.epochs)
         return self

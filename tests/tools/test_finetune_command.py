@@ -108,7 +108,9 @@ def test_a_pretrained_encoder_is_fine_tuned_whole_frozen_and_on_a_fraction(comma
         (["--encoder", "nowhere"], r"nowhere: holds no run \(no config\.yaml\)"),
         (["reading.seconds=9"], r"reading\.seconds: found 9 s .* expected at most"),
         (["optimizer.learningrate=1"], r"unknown key '.*learningrate'; did you mean 'learning_rate'"),
-        (["training.frozen_epochs=-1"], r"frozen_epochs is negative"),
+        (["training.frozen_epochs=-1"], r"frozen_epochs is -1, expected 0 or more"),
+        (["training.frozen_epochs=10"], r"frozen_epochs is 10, expected .* fewer than the \d+ epochs .* or all"),
+        (["optimizer.warmup_epochs=99"], r"warmup_epochs is 99\.0, more than the \d+ epochs"),
         (["--out", "."], r"already exists; expected a new folder"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tfmmcl.config import Settings
 from tfmmcl.finetune_settings import FinetuneTrainingSettings, ReadingSettings
@@ -42,6 +42,11 @@ class PretrainRecipe(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     training: TrainingSettings = TrainingSettings()
 
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> PretrainRecipe:
+        self.optimizer.check_warmup(self.training.epochs)
+        return self
+
 
 class FinetuneRecipe(Settings):
     """How every arm is fine-tuned; see `FinetuneSettings` for the keys.
@@ -64,6 +69,12 @@ class FinetuneRecipe(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     training: FinetuneTrainingSettings = FinetuneTrainingSettings()
     pretrained: FinetuneTrainingSettings | None = None
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> FinetuneRecipe:
+        for training in (self.training, self.pretrained or self.training):
+            self.optimizer.check_warmup(training.epochs)
+        return self
 
 
 class EvaluateSettings(Settings):
