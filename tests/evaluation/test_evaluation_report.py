@@ -287,6 +287,7 @@ def test_unlabelled_predictions_do_not_count(folder, results, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_same_results_make_the_same_page(folder, results, page):
     assert report(folder, results).html == page.html
 

@@ -60,6 +60,7 @@ def test_saved_model_cli_shows_shapes_names_and_units(exported, trained):
     assert "outputs['signals[1]: V1 (mV, 100 Hz)']" in shown
 
 
+@pytest.mark.slow
 def test_saved_model_cli_runs_it(exported, trained, tmp_path):
     np.savez(tmp_path / "inputs.npz", **trained.inputs)
     given = ";".join(f"{name}={tmp_path / 'inputs.npz'}[{name}]" for name in trained.inputs)

@@ -198,7 +198,7 @@ OTHER_WAYS = {
 }
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["plain", "xla"])
 @pytest.mark.parametrize("ways", [{}, OTHER_WAYS], ids=["paper", "others"])
 def test_several_at_once_get_the_views_that_each_gets_alone(make, many, example, ways, compiled):
     names = NAMES[:7]

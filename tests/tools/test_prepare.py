@@ -213,7 +213,11 @@ def undisturbed(repository, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("number", "workers"),
-    [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow), (signal.SIGKILL, 2)],
+    [
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
+        (signal.SIGKILL, 2),
+    ],
 )
 def test_the_same_command_continues_whatever_stopped_it(started, prepare, undisturbed, tmp_path, number, workers):
     code, said = started(SHARDS, workers, "sidecars/train-00002*.npz", number, whole_group=False)

@@ -130,6 +130,7 @@ def test_a_frozen_encoder_does_not_change_by_a_bit(data, pretrained):
     assert not are_equal(weights.epochs[1]["head"], weights.epochs[0]["head"])
 
 
+@pytest.mark.slow
 def test_an_encoder_frozen_for_some_epochs_learns_after_them(data, pretrained):
     weights = Weights()
     settings = make(data, pretrained=str(pretrained.path), training={"epochs": 4, "frozen_epochs": 2})
@@ -230,7 +231,9 @@ def test_a_step_follows_the_gradient_of_the_weighted_mean(data):
     np.testing.assert_allclose(before[1] - head.trainable_variables[1].numpy(), error.sum(axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("task", ["high", "third", "pressure"])
+@pytest.mark.parametrize(
+    "task", ["high", *(pytest.param(task, marks=pytest.mark.slow) for task in ("third", "pressure"))]
+)
 def test_it_learns_better_than_a_constant(data, task):
     settings = make(data, task, optimizer=fastest(0.02), training={"epochs": 25}, head_units=[8])
     fitted = fit(settings, data)
@@ -267,9 +270,10 @@ def test_crops_are_averaged_in_probability(data, kind):
     np.testing.assert_allclose(found, expected[: len(found)], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "training"),
-    [("mixed_bfloat16", {}), pytest.param("mixed_float16", {"encoder_rate": 0.5}, marks=pytest.mark.slow)],
+    [("mixed_bfloat16", {}), ("mixed_float16", {"encoder_rate": 0.5})],
 )
 def test_half_precision_learns_and_leaves_a_float32_model(data, precision, training):
     settings = make(data, "high", ENCODER, {"precision": precision, "epochs": 8, **training}, optimizer=fastest(0.01))
@@ -280,6 +284,7 @@ def test_half_precision_learns_and_leaves_a_float32_model(data, precision, train
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network_and_another_one_another(data):
     found = [fit(make(data, seed=seed), data).predictions["test"].predictions for seed in (4, 4, 5)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4)

@@ -62,7 +62,8 @@ def test_xla_gives_the_same_losses_over_ten_steps(make_settings, small_data, sig
     np.testing.assert_allclose(found["true"], found["false"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_trains_with_a_float32_loss(make_settings, small_data, precision):
     settings = make_settings(f"training.precision={precision}", "optimizer.learning_rate=0.01")
     trainer, batch = trainer_and_batch(settings, small_data)
