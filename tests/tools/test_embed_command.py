@@ -168,7 +168,7 @@ def lines(small_data):
     return [as_line(trajectory, split="test") for trajectory in read_trajectories(small_data, "test")]
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_lines_of_json_give_what_the_data_set_gives(command, model, small_data, lines, tmp_path, stream):
     (tmp_path / "lines.jsonl").write_text("\n\n".join(lines) + "\n")
     with open(tmp_path / "lines.jsonl") as file:

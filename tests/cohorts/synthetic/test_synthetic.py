@@ -15,6 +15,7 @@ from tfmmcl.cohorts.trajectory import Trajectory
 from tfmmcl.config import dump, load, validate
 from tfmmcl.errors import InputError
 
+pytestmark = pytest.mark.xdist_group("synthetic")  # the population is made once
 CONFIGS = Path(__file__).parents[3] / "configs" / "cohorts"
 SMALL = {
     "name": "small",
