@@ -73,7 +73,8 @@ def loader(
 
 
 def _views_of(raw: Mapping[str, Any], data: DataSet, views: NumpyViews) -> list[dict[str, np.ndarray]]:
-    arrays = {name: np.frombuffer(raw[name], dtype).reshape(data.spec.shapes[name]) for name, dtype in _FIELDS.items()}
+    shapes = data.spec.shapes
+    arrays = {name: np.frombuffer(raw[name], dtype).reshape(shapes[name]) for name, dtype in _FIELDS.items()}
     # PyTorch seeds its own generator in every worker, and not NumPy's.
     rng = np.random.default_rng(torch.randint(2**62, ()).item())
     return views(**arrays, rng=rng)

@@ -72,7 +72,7 @@ class FinetuneRecipe(Settings):
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> FinetuneRecipe:
-        for training in (self.training, self.pretrained or self.training):
+        for training in filter(None, (self.training, self.pretrained)):
             self.optimizer.check_warmup(training.epochs)
         return self
 

@@ -20,7 +20,8 @@ def input_specs(spec: Spec, names: Iterable[str], batch: int | None = None) -> d
         names: Which of `signals` `(B, T, Z, C)`, `structured` `(B, T, M)` and `statics` `(B, L)` it takes.
         batch: B. Default None: any.
     """
-    return {name: tf.TensorSpec((batch, *spec.shapes[name]), tf.float32, name=name) for name in names}
+    shapes = spec.shapes
+    return {name: tf.TensorSpec((batch, *shapes[name]), tf.float32, name=name) for name in names}
 
 
 def output_shapes(serve: tf.types.experimental.ConcreteFunction) -> dict[str, tuple[int | None, ...]]:
